@@ -1,0 +1,2 @@
+//! The `blob` command.
+fn main() {}

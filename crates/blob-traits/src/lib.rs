@@ -1,0 +1,4 @@
+//! Vocabulary and traits of a verified blob store.
+mod hash;
+
+pub use hash::{Hash, ParseHashError};
