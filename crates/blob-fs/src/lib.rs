@@ -1,1 +1,70 @@
-//! Placeholder while the crate is being written.
+//! A verified blob store on disk: an append-only log with group commit, an index derived from it, and files for what
+//! is large.
+//!
+//! What was acknowledged is durable. Opening costs the end of the log, not the store. `docs/engine.md` has the rules,
+//! which the code cites by number (E1, E2, ...), and `docs/on-disk-format.md` the bytes.
+//!
+//! # Map
+//!
+//! - [`FsStore`] is opened with [`Options`] and has all capabilities of [`blob_traits`]; [`Recovery`] says what opening
+//!   found.
+//! - `format` has the bytes of the log; `layout` the names of files; [`vfs`] is the seam to the operating system.
+//! - `engine` decides and writes in groups, `state` is what its lock guards, `log` appends, `committer` brings the log
+//!   into the `index`, `recover` does so on opening.
+//! - `entry`, `reader`, `outboard` read; `import`, `partial`, `reference`, `export`, `tags`, `delete`, `list` are the
+//!   verbs; every act that makes something reachable goes through `pins`.
+//!
+//! # Example
+//!
+//! ```
+//! use blob_fs::{FsStore, Options};
+//! use blob_traits::{BlobFormat, Result, prelude::*};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<()> {
+//! # let dir = tempfile::tempdir()?;
+//! let store = FsStore::open(Options::new(dir.path().join("store"))).await?;
+//! let pinned = store.import_bytes("hello".into(), BlobFormat::Raw).await?;
+//! store.set_tag("greeting".into(), Some(pinned.hash_and_format())).await?;
+//! assert_eq!(store.read_verified(pinned.hash(), 1..4).await?, "ell");
+//! store.shutdown().await
+//! # }
+//! ```
+
+mod options;
+mod store;
+mod engine;
+mod state;
+mod op;
+mod row;
+mod overlay;
+mod log;
+mod committer;
+mod index;
+mod recover;
+mod pins;
+mod handle;
+mod map;
+mod entry;
+mod reader;
+mod outboard;
+mod import;
+mod partial;
+mod reference;
+mod export;
+mod tags;
+mod delete;
+mod list;
+mod files;
+mod hasher;
+mod format;
+mod layout;
+mod lock;
+mod failure;
+pub mod vfs;
+
+pub use entry::Entry;
+pub use options::{Create, Durability, Options};
+pub use reader::FsReader;
+pub use recover::{DamagedRange, Recovery};
+pub use store::FsStore;

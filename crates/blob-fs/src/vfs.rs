@@ -16,7 +16,7 @@ use std::{
     time::SystemTime,
 };
 
-pub use fault::{Fault, FaultVfs};
+pub use fault::{Fault, FaultKind, FaultVfs, Op, Operation, Ops, Repeat};
 pub use real::RealVfs;
 
 /// A file system, its clock and its randomness.
@@ -24,6 +24,8 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     /// Creates a file that must not exist, for reading and writing, mode 0600 whatever the umask; never follows a
     /// link in the last component.
     fn create_new(&self, path: &Path) -> io::Result<FileRef>;
+    /// Creates a file of the user's, which must not exist, with the mode that the umask leaves.
+    fn create_user(&self, path: &Path) -> io::Result<FileRef>;
     /// Opens a file of the store; fails on a symbolic link and on anything that is no regular file.
     fn open(&self, path: &Path, access: Access) -> io::Result<FileRef>;
     /// Opens a file of the user's for reading. Follows links, never blocks on a fifo or device: what is no regular

@@ -40,8 +40,7 @@ impl Hash {
 
     /// Returns the first five bytes in hex, for messages.
     pub fn fmt_short(&self) -> String {
-        let [a, b, c, d, e, ..] = self.0;
-        data_encoding::HEXLOWER.encode(&[a, b, c, d, e])
+        self.to_hex().chars().take(10).collect()
     }
 }
 
@@ -132,6 +131,81 @@ impl<'de> Deserialize<'de> for Hash {
             text.parse().map_err(de::Error::custom)
         } else {
             Ok(Self(<[u8; 32]>::deserialize(deserializer)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn empty_is_the_hash_of_nothing() {
+        assert_eq!(Hash::EMPTY, Hash::new(b""));
+        assert_eq!(Hash::EMPTY, blake3::hash(b"").into());
+        assert_eq!(Hash::EMPTY.to_hex(), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+    }
+
+    #[test]
+    fn debug_and_short_form_are_hex() {
+        let hash = Hash::from_bytes([0xa5; 32]);
+        assert_eq!(format!("{hash:?}"), format!("Hash({})", "a5".repeat(32)));
+        assert_eq!(hash.fmt_short(), "a5".repeat(5));
+    }
+
+    #[test]
+    fn base32_is_read_in_either_case() {
+        let text = data_encoding::BASE32_NOPAD.encode(Hash::EMPTY.as_bytes());
+        assert_eq!(text.len(), 52);
+        assert_eq!(text.parse(), Ok(Hash::EMPTY));
+        assert_eq!(text.to_ascii_lowercase().parse(), Ok(Hash::EMPTY));
+    }
+
+    #[test]
+    fn wrong_texts_are_told_apart() {
+        for len in [0, 1, 51, 53, 56, 63, 65] {
+            assert_eq!("a".repeat(len).parse::<Hash>(), Err(ParseHashError::Length(len)));
+        }
+        assert_eq!("g".repeat(64).parse::<Hash>(), Err(ParseHashError::Digit(0)));
+        assert_eq!(format!("{}1", "a".repeat(51)).parse::<Hash>(), Err(ParseHashError::Digit(51)));
+        assert_eq!(format!("{}-0", "0".repeat(62)).parse::<Hash>(), Err(ParseHashError::Digit(62)));
+    }
+
+    #[test]
+    fn base32_with_bits_left_over_is_refused() {
+        // 52 digits hold 260 bits; the last four must be zero, else two texts would name one hash
+        assert!(format!("{}b", "a".repeat(51)).parse::<Hash>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn hash_survives_text_json_and_postcard(bytes: [u8; 32]) {
+            let hash = Hash::from_bytes(bytes);
+            prop_assert_eq!(<[u8; 32]>::from(hash), bytes);
+            prop_assert_eq!(Hash::from(blake3::Hash::from(hash)), hash);
+            prop_assert_eq!(hash.to_string().parse(), Ok(hash));
+            prop_assert_eq!(hash.to_string().to_uppercase().parse(), Ok(hash));
+            let json = serde_json::to_string(&hash).unwrap();
+            prop_assert_eq!(&json, &format!("\"{hash}\""));
+            prop_assert_eq!(serde_json::from_str::<Hash>(&json).unwrap(), hash);
+            prop_assert_eq!(postcard::to_stdvec(&hash).unwrap(), bytes);
+            prop_assert_eq!(postcard::from_bytes::<Hash>(&bytes).unwrap(), hash);
+        }
+
+        #[test]
+        fn hashes_are_ordered_by_bytes(a: [u8; 32], b: [u8; 32]) {
+            prop_assert_eq!(Hash::from_bytes(a).cmp(&Hash::from_bytes(b)), a.cmp(&b));
+            let texts = (Hash::from_bytes(a).to_string(), Hash::from_bytes(b).to_string());
+            prop_assert_eq!(a.cmp(&b), texts.0.cmp(&texts.1));
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "[0-9a-zA-Z]{52}|[0-9a-gA-G]{64}|.{0,70}") {
+            if let Ok(hash) = text.parse::<Hash>() {
+                prop_assert_eq!(hash.to_string().parse(), Ok(hash));
+            }
         }
     }
 }

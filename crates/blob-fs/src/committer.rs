@@ -1,0 +1,276 @@
+//! The committer: brings what the log says into the index, moves files to their place before that and removes those
+//! that nobody needs after it (E5, E30, E31, E35, E41, E51). One thread; the only one that writes the index.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use blob_traits::{Error, Result};
+
+use crate::{
+    engine::Engine,
+    files::FileKey,
+    format::record::CameFrom,
+    index::{Commit, Index},
+    op::{Orphan, OrphanKind},
+    overlay::Overlay,
+    row::Checkpoint,
+    state::{Move, Phase},
+    vfs::Vfs,
+};
+
+/// A commit follows when so many bytes of the log are not in the index (E31).
+pub(crate) const LOG_BEHIND: u64 = 256 << 20;
+/// How long to wait after a commit that failed, at first and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// How often to look whether files that are to be removed are still read.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The state of the committer's thread.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    engine: Arc<Engine>,
+    index: Option<Index>,
+    store_id: [u8; 16],
+    /// Begun and not finished, because it failed.
+    job: Option<Job>,
+    /// When changes began to wait.
+    waiting_since: Option<Instant>,
+    retry: Option<(Instant, Duration)>,
+}
+
+/// What one commit covers.
+#[derive(Debug)]
+struct Job {
+    overlay: Arc<Overlay>,
+    checkpoint: Checkpoint,
+    moves: Vec<Move>,
+    /// How much of the log it brings in.
+    bytes: u64,
+}
+
+impl Committer {
+    pub(crate) fn new(engine: Arc<Engine>, index: Index, store_id: [u8; 16]) -> Self {
+        Self { engine, index: Some(index), store_id, job: None, waiting_since: None, retry: None }
+    }
+
+    /// Runs until the store closes, then, if it closes in good order, commits what is left.
+    ///
+    /// # Errors
+    /// That of the last commit; what it would have brought into the index is in the log.
+    pub(crate) fn run(mut self) -> Result<()> {
+        loop {
+            self.remove_orphans();
+            let engine = self.engine.clone();
+            let state = engine.state();
+            match state.phase {
+                Phase::Closed => return Ok(()),
+                Phase::Closing => {
+                    drop(state);
+                    while self.commit()? {}
+                    return Ok(());
+                }
+                Phase::Open | Phase::Draining => {}
+            }
+            let now = Instant::now();
+            let dirty = state.visible.active.rows() > 0 || self.job.is_some();
+            self.waiting_since = dirty.then(|| self.waiting_since.unwrap_or(now));
+            let crowded =
+                state.visible.active.rows() >= engine.options.overlay_rows || state.log_behind >= LOG_BEHIND;
+            let due = match (self.retry, self.waiting_since) {
+                (Some((at, _)), _) => Some(at),
+                (None, Some(_)) if crowded || self.job.is_some() => Some(now),
+                (None, since) => since.map(|since| since + engine.options.overlay_age),
+            };
+            if due.is_some_and(|due| due <= now) {
+                drop(state);
+                self.commit_or_back_off();
+                continue;
+            }
+            let wait = due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now));
+            let wait = if state.orphans.is_empty() { wait } else { wait.min(LOOK_AGAIN) };
+            drop(engine.wait_committer(state, wait));
+        }
+    }
+
+    fn commit_or_back_off(&mut self) {
+        match self.commit() {
+            Ok(_) => self.retry = None,
+            Err(e) => {
+                tracing::warn!(error = %e, "the index could not be committed; trying again");
+                let pause = self.retry.map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
+                self.retry = Some((Instant::now() + pause, pause));
+                self.reopen();
+            }
+        }
+    }
+
+    /// Brings into the index what failed last time, or else all that is published; `false`: there is nothing.
+    fn commit(&mut self) -> Result<bool> {
+        let Some(job) = self.job.take().or_else(|| self.freeze()) else { return Ok(false) };
+        self.waiting_since = None;
+        let committed = self.commit_job(&job);
+        if committed.is_err() {
+            self.job = Some(job);
+        }
+        committed.map(|()| true)
+    }
+
+    /// Takes the active overlay out of the way of new changes.
+    fn freeze(&mut self) -> Option<Job> {
+        let mut state = self.engine.state();
+        let nothing = state.visible.active.rows() == 0 && state.moves.is_empty() && state.log_behind == 0;
+        if nothing || state.visible.frozen.is_some() {
+            return None;
+        }
+        let overlay = Arc::new(std::mem::take(&mut state.visible.active));
+        state.visible.frozen = Some(overlay.clone());
+        let bytes = std::mem::take(&mut state.log_behind);
+        let moves = std::mem::take(&mut state.moves);
+        Some(Job { overlay, checkpoint: state.published, moves, bytes })
+    }
+
+    fn commit_job(&mut self, job: &Job) -> Result<()> {
+        if self.engine.state().durable_seq < job.checkpoint.seq {
+            self.engine.sync_log().map_err(|failure| failure.to_error())?;
+        }
+        self.move_files(&job.moves)?;
+        let covered = |(seq, orphan): &(u64, Orphan)| (*seq <= job.checkpoint.seq).then_some(*orphan);
+        let unlink: Vec<Orphan> = self.engine.state().orphans.iter().filter_map(covered).collect();
+        let index = self.index.as_ref().ok_or_else(|| Error::Failed { what: "the index is closed".to_owned() })?;
+        index.commit(&Commit { overlay: &job.overlay, checkpoint: job.checkpoint, unlink: &unlink })?;
+        let reader = Arc::new(index.reader()?);
+        let mut state = self.engine.state();
+        state.visible.reader = Some(reader);
+        state.visible.frozen = None;
+        state.visible.generation += 1;
+        drop(state);
+        self.engine.overlay_has_room();
+        tracing::debug!(rows = job.overlay.rows(), log_bytes = job.bytes, "committed to the index");
+        Ok(())
+    }
+
+    /// Closes and opens the index: redb refuses to go on after an error (E35).
+    fn reopen(&mut self) {
+        let reader = {
+            let mut state = self.engine.state();
+            state.visible.generation += 1;
+            state.visible.reader.take()
+        };
+        drop(reader);
+        self.index = None;
+        let Engine { vfs, layout, options, .. } = &*self.engine;
+        let opened = Index::open(vfs, layout, Some(&self.store_id), options.index_cache)
+            .and_then(|index| Ok((index.reader()?, index)));
+        match opened {
+            Ok((reader, index)) => {
+                let mut state = self.engine.state();
+                state.visible.reader = Some(Arc::new(reader));
+                state.visible.generation += 1;
+                self.index = Some(index);
+            }
+            Err(e) => tracing::warn!(error = %e, "the index could not be opened again"),
+        }
+        self.engine.overlay_has_room();
+    }
+
+    /// Moves files to `data/` and makes that durable, while nobody makes the loss of their old names durable (E41).
+    fn move_files(&self, moves: &[Move]) -> Result<()> {
+        if moves.is_empty() {
+            return Ok(());
+        }
+        let engine = &self.engine;
+        let _excluded = engine.moving.write().unwrap_or_else(PoisonError::into_inner);
+        for moved in moves {
+            move_pair(&*engine.vfs, &engine.layout, moved)?;
+        }
+        let into: BTreeSet<PathBuf> = moves.iter().map(|m| engine.layout.data_subdir(&m.hash)).collect();
+        let dirs = into.into_iter().chain([engine.layout.data_dir()]);
+        dirs.into_iter().try_for_each(|dir| engine.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)))
+    }
+
+    /// Removes files that a durable record has made useless and that nobody reads any more (E5, E51).
+    fn remove_orphans(&self) {
+        let ready: Vec<_> = {
+            let mut state = self.engine.state();
+            let (ready, kept) = std::mem::take(&mut state.orphans)
+                .into_iter()
+                .partition(|(seq, orphan)| *seq <= state.durable_seq && !state.handles.is_pinned(orphan.no));
+            state.orphans = kept;
+            for (_, orphan) in &ready {
+                state.moves.retain(|moved| moved.no != orphan.no || orphan.what == OrphanKind::Bits);
+            }
+            ready
+        };
+        for (seq, orphan) in ready {
+            self.engine.files.forget(FileKey::Data(orphan.no));
+            self.engine.files.forget(FileKey::Outboard(orphan.no));
+            if let Err(e) = remove_orphan(&*self.engine.vfs, &self.engine.layout, &orphan) {
+                tracing::warn!(error = %e, hash = %orphan.hash, "a file could not be removed; trying again later");
+                self.engine.state().orphans.push((seq, orphan));
+                return;
+            }
+        }
+    }
+}
+
+/// Moves the files of a complete blob from where they were written to `data/`. Done already is fine.
+pub(crate) fn move_pair(vfs: &dyn Vfs, layout: &crate::layout::Layout, moved: &Move) -> Result<()> {
+    let Move { hash, no, from } = moved;
+    let pairs = match from {
+        CameFrom::Data => return Ok(()),
+        CameFrom::Temp => [
+            (layout.temp_data(hash, *no), layout.data(hash, *no)),
+            (layout.temp_outboard(hash, *no), layout.data_outboard(hash, *no)),
+        ],
+        CameFrom::Partial => [
+            (layout.partial_data(hash, *no), layout.data(hash, *no)),
+            (layout.partial_outboard(hash, *no), layout.data_outboard(hash, *no)),
+        ],
+    };
+    match vfs.create_dir(&layout.data_subdir(hash)) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(Error::io("create", layout.data_subdir(hash), e));
+        }
+        _ => {}
+    }
+    for (from, to) in pairs {
+        match vfs.rename(&from, &to) {
+            Ok(()) => {}
+            // Moved before, removed since, or a referenced blob's data, which is not ours.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("move into data", from, e)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the files of a number, wherever they lie. None there is fine.
+pub(crate) fn remove_orphan(vfs: &dyn Vfs, layout: &crate::layout::Layout, orphan: &Orphan) -> Result<()> {
+    let Orphan { hash, no, what } = orphan;
+    let (bits, pairs) = (layout.partial_bits(hash, *no), layout.partial_pairs(hash, *no));
+    let paths = match what {
+        OrphanKind::Bits => vec![bits, pairs],
+        OrphanKind::All => vec![
+            layout.data(hash, *no),
+            layout.data_outboard(hash, *no),
+            layout.temp_data(hash, *no),
+            layout.temp_outboard(hash, *no),
+            layout.partial_data(hash, *no),
+            layout.partial_outboard(hash, *no),
+            bits,
+            pairs,
+        ],
+    };
+    for path in paths {
+        match vfs.remove_file(&path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", path, e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}

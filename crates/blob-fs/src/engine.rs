@@ -1,0 +1,427 @@
+//! The engine: decides under the state lock, writes in groups, publishes in log order (E17-E28).
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use blob_traits::{Error, Hash, Result, Tag, TempTag};
+use smallvec::SmallVec;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::{
+    failure::Failure,
+    files::FileCache,
+    index::IndexReader,
+    layout::{FileNo, Layout},
+    log::{Appended, Log},
+    op::{Op, Outcome, Txn},
+    options::{Durability, Options},
+    pins::Pins,
+    row::{BlobRow, TagRow},
+    state::{Looked, Phase, State},
+    vfs::Vfs,
+};
+
+/// Queued payload is kept below this many KiB (E28).
+const QUEUE_KIB: u32 = 64 << 10;
+/// A caller leads its own group only when a sync is faster than this (E22).
+const LEAD_BELOW: Duration = Duration::from_micros(200);
+/// And when the group is smaller than this.
+const LEAD_BYTES: u64 = 256 << 10;
+/// In Relaxed a sync follows after so many bytes, or so long (E78).
+const SYNC_BYTES: u64 = 32 << 20;
+const SYNC_AGE: Duration = Duration::from_secs(1);
+
+/// What all handles of a store share.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) vfs: Arc<dyn Vfs>,
+    pub(crate) layout: Layout,
+    pub(crate) options: Options,
+    pub(crate) pins: Pins,
+    pub(crate) files: FileCache,
+    /// Held for reading while a directory that files are moved out of is synced, for writing while they are (E41).
+    pub(crate) moving: RwLock<()>,
+    state: Mutex<State>,
+    /// Locked before the state where both are.
+    log: Mutex<Log>,
+    writer_wake: Condvar,
+    committer_wake: Condvar,
+    overlay_room: Notify,
+    queue_room: Arc<Semaphore>,
+}
+
+/// The keys that a decision needs to know about.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Keys {
+    pub(crate) blobs: SmallVec<[Hash; 1]>,
+    pub(crate) tags: SmallVec<[Tag; 1]>,
+}
+
+/// What was decided under the state lock.
+#[derive(Debug)]
+pub(crate) enum Decision<T> {
+    /// Nothing is to be written.
+    Nothing(T),
+    /// The record of this blob that is queued already is to be waited for.
+    Join(Hash, T),
+    /// These records are to be written, as one transaction, with their blobs pinned until they are published.
+    Write(Vec<Op>, SmallVec<[TempTag; 1]>, T),
+}
+
+enum Waiting {
+    Done(Outcome),
+    For(oneshot::Receiver<Outcome>),
+}
+
+impl Engine {
+    pub(crate) fn new(options: Options, layout: Layout, state: State, log: Log) -> Self {
+        Self {
+            vfs: options.vfs.clone(),
+            layout,
+            pins: Pins::default(),
+            files: FileCache::new(options.vfs.clone(), options.open_files),
+            moving: RwLock::default(),
+            state: Mutex::new(state),
+            log: Mutex::new(log),
+            writer_wake: Condvar::new(),
+            committer_wake: Condvar::new(),
+            overlay_room: Notify::new(),
+            queue_room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
+            options,
+        }
+    }
+
+    /// Locks the state. A panic under the lock latches the store (E27).
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| {
+            let mut state = poisoned.into_inner();
+            state.failed.get_or_insert_with(|| panicked(&self.layout));
+            state
+        })
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for a file that no file has.
+    pub(crate) fn new_file_no(&self) -> FileNo {
+        loop {
+            let mut no = [0; 8];
+            self.vfs.random(&mut no);
+            let no = FileNo(u64::from_le_bytes(no));
+            if no != FileNo::NONE {
+                return no;
+            }
+        }
+    }
+
+    /// The row of a blob that readers see (E3, E33).
+    pub(crate) fn blob(&self, hash: &Hash) -> Result<Option<BlobRow>> {
+        let reader = {
+            let state = self.state();
+            state.check_readable()?;
+            if state.is_hidden(hash) {
+                return Ok(None);
+            }
+            match state.visible.overlay_blob(hash) {
+                Some(change) => return Ok(change.row()),
+                None => state.visible.reader.clone(),
+            }
+        };
+        in_order(reader)?.blob(hash)
+    }
+
+    /// The row of a tag that readers see.
+    pub(crate) fn tag(&self, tag: &Tag) -> Result<Option<TagRow>> {
+        let reader = {
+            let state = self.state();
+            state.check_readable()?;
+            if state.is_tag_hidden(tag) {
+                return Ok(None);
+            }
+            match state.visible.overlay_tag(tag) {
+                Some(change) => return Ok(change.row()),
+                None => state.visible.reader.clone(),
+            }
+        };
+        in_order(reader)?.tag(tag)
+    }
+
+    /// Whether a tag is there, or is going to be.
+    pub(crate) fn is_tag_taken(&self, tag: &Tag) -> Result<bool> {
+        let queued = self.state().is_tag_queued(tag);
+        Ok(queued || self.tag(tag)?.is_some())
+    }
+
+    /// Asks the index, without the state lock, for what a decision needs. What is asked for is small: it comes from
+    /// memory but for a cold start.
+    fn look_up(&self, keys: &Keys) -> Result<Looked> {
+        let (generation, reader) = {
+            let state = self.state();
+            (state.visible.generation, state.visible.reader.clone())
+        };
+        let mut looked = Looked { generation, ..Looked::default() };
+        let reader = in_order(reader)?;
+        for hash in &keys.blobs {
+            looked.blobs.extend(reader.blob(hash)?.map(|row| (*hash, row)));
+        }
+        for tag in &keys.tags {
+            looked.tags.extend(reader.tag(tag)?.map(|row| (tag.clone(), row)));
+        }
+        Ok(looked)
+    }
+
+    /// Decides something under the state lock and, where that needs records, has them written; returns when they are
+    /// durable (in Relaxed: written). Dropping the future leaves what was decided in the queue (E23).
+    pub(crate) async fn transact<T>(
+        &self,
+        keys: &Keys,
+        weight: u64,
+        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
+    ) -> Result<T> {
+        let share = self.admit(weight).await?;
+        let (value, waiting) = loop {
+            let looked = self.look_up(keys)?;
+            let room = self.overlay_room.notified();
+            let crowded = {
+                let state = self.state();
+                state.check_writable()?;
+                if looked.generation != state.visible.generation {
+                    continue;
+                }
+                if state.visible.rows() < self.options.overlay_rows.saturating_mul(2) {
+                    break self.decided(state, &looked, share, decide)?;
+                }
+                state.visible.reader.is_none()
+            };
+            if crowded {
+                return Err(Error::Failed { what: "the index cannot be written".to_owned() });
+            }
+            room.await;
+        };
+        match waiting {
+            Waiting::Done(outcome) => outcome,
+            // The sender goes without a word only with the whole engine.
+            Waiting::For(receiver) => receiver.await.map_err(|_| Error::Closed)?,
+        }
+        .map_err(|failure| failure.to_error())?;
+        Ok(value)
+    }
+
+    /// The same for threads that may block.
+    pub(crate) fn transact_blocking<T>(
+        &self,
+        keys: &Keys,
+        weight: u64,
+        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
+    ) -> Result<T> {
+        futures_lite::future::block_on(self.transact(keys, weight, decide))
+    }
+
+    /// Waits for room in the queue (E28).
+    async fn admit(&self, weight: u64) -> Result<OwnedSemaphorePermit> {
+        let kib = u32::try_from(weight / 1024).unwrap_or(QUEUE_KIB).saturating_add(1).min(QUEUE_KIB);
+        self.queue_room.clone().acquire_many_owned(kib).await.map_err(|_| Error::Closed)
+    }
+
+    fn decided<T>(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        looked: &Looked,
+        share: OwnedSemaphorePermit,
+        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
+    ) -> Result<(T, Waiting)> {
+        let (ops, pins, value) = match decide(&mut state, looked)? {
+            Decision::Nothing(value) => return Ok((value, Waiting::Done(Ok(())))),
+            Decision::Join(hash, value) => {
+                let joined = state.join(&hash);
+                return Ok((value, joined.map_or(Waiting::Done(Ok(())), Waiting::For)));
+            }
+            Decision::Write(ops, pins, value) => (ops, pins, value),
+        };
+        let alone = state.queue.is_empty() && !state.leading;
+        let quick = state.mean_sync < LEAD_BELOW && ops.iter().map(Op::weight).sum::<u64>() < LEAD_BYTES;
+        if alone && quick {
+            state.enqueue(ops, looked, pins, Some(share), None);
+            return Ok((value, Waiting::Done(self.lead(state))));
+        }
+        let (done, receiver) = oneshot::channel();
+        state.enqueue(ops, looked, pins, Some(share), Some(done));
+        drop(state);
+        self.writer_wake.notify_one();
+        Ok((value, Waiting::For(receiver)))
+    }
+
+    /// Takes a group from the queue, writes and publishes it. Nobody else may be leading.
+    fn lead(&self, mut state: MutexGuard<'_, State>) -> Outcome {
+        let group = state.take_group();
+        let kills = state.kills(&group);
+        let durable_seq = state.durable_seq;
+        state.leading = true;
+        drop(state);
+        let latch = LatchOnPanic(self);
+        let (written, took) = self.write(&group, &kills, durable_seq);
+        std::mem::forget(latch);
+        let mut state = self.state();
+        state.leading = false;
+        let outcome = match written {
+            Ok(appended) => {
+                self.publish(&mut state, group, &appended, took);
+                Ok(())
+            }
+            Err(failure) => {
+                tracing::warn!(failure = %failure.text(), "a group of writes failed");
+                state.fail(group, &failure);
+                Err(failure)
+            }
+        };
+        if !state.queue.is_empty() {
+            self.writer_wake.notify_one();
+        }
+        outcome
+    }
+
+    fn write(
+        &self,
+        group: &[Txn],
+        kills: &[SmallVec<[Option<u32>; 1]>],
+        durable_seq: u64,
+    ) -> (Result<Appended, Failure>, Option<Duration>) {
+        let mut log = self.log();
+        let appended = match log.append(group, kills, durable_seq) {
+            Ok(appended) => appended,
+            Err(failure) => return (Err(failure), None),
+        };
+        if self.options.durability == Durability::Relaxed {
+            return (Ok(appended), None);
+        }
+        let begun = Instant::now();
+        (log.sync().map(|()| appended), Some(begun.elapsed()))
+    }
+
+    fn publish(&self, state: &mut State, group: Vec<Txn>, appended: &Appended, took: Option<Duration>) {
+        state.publish(group, appended);
+        match took {
+            Some(took) => {
+                state.durable_seq = appended.last.seq;
+                state.mean_sync = (state.mean_sync * 7 + took) / 8;
+            }
+            None => {
+                let (bytes, since) = state.unsynced.unwrap_or((0, Instant::now()));
+                state.unsynced = Some((bytes + appended.bytes, since));
+                if bytes == 0 || bytes + appended.bytes >= SYNC_BYTES {
+                    self.writer_wake.notify_one();
+                }
+            }
+        }
+        if state.visible.active.rows() >= self.options.overlay_rows
+            || state.log_behind >= crate::committer::LOG_BEHIND
+            || !state.orphans.is_empty()
+        {
+            self.committer_wake.notify_one();
+        }
+    }
+
+    /// Makes everything that is published durable.
+    pub(crate) fn sync_log(&self) -> Result<(), Failure> {
+        if let Some(failure) = &self.state().failed {
+            return Err(failure.clone());
+        }
+        let Some(point) = self.log().sync_point() else {
+            let mut state = self.state();
+            // What is published is in the log, and the log has nothing that is not synced.
+            state.durable_seq = state.durable_seq.max(state.published.seq);
+            state.unsynced = None;
+            return Ok(());
+        };
+        let synced = point.run();
+        self.log().synced(&point, synced.is_ok());
+        let mut state = self.state();
+        if let Err(failure) = synced {
+            // Acknowledged operations may be lost, and later ones must not survive them (E80).
+            let failure = failure.fatal();
+            state.fail(Vec::new(), &failure);
+            return Err(failure);
+        }
+        state.durable_seq = state.durable_seq.max(point.seq);
+        state.unsynced = (state.published.seq > point.seq).then(|| (0, Instant::now()));
+        Ok(())
+    }
+
+    /// What the writer thread does: leads groups, syncs in the background, until the store closes.
+    pub(crate) fn run_writer(&self) {
+        let mut state = self.state();
+        loop {
+            if !state.queue.is_empty() && !state.leading {
+                let _ = self.lead(state);
+                state = self.state();
+                continue;
+            }
+            if state.phase != Phase::Open && state.queue.is_empty() && !state.leading {
+                return;
+            }
+            let now = Instant::now();
+            let due = state.unsynced.map(|(bytes, since)| if bytes >= SYNC_BYTES { now } else { since + SYNC_AGE });
+            if due.is_some_and(|due| due <= now) && state.failed.is_none() {
+                drop(state);
+                let _ = self.sync_log();
+                state = self.state();
+                continue;
+            }
+            let due = due.filter(|_| state.failed.is_none());
+            let wait = due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now));
+            state = wait_on(&self.writer_wake, state, wait);
+        }
+    }
+
+    /// Waits, as the committer, for something to do.
+    pub(crate) fn wait_committer<'a>(&'a self, state: MutexGuard<'a, State>, wait: Duration) -> MutexGuard<'a, State> {
+        wait_on(&self.committer_wake, state, wait)
+    }
+
+    /// Lets those go on who wait for room in the overlay.
+    pub(crate) fn overlay_has_room(&self) {
+        self.overlay_room.notify_waiters();
+    }
+
+    /// Goes on to a later phase and wakes all who wait, so that they see it.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.state().phase = phase;
+        self.writer_wake.notify_all();
+        self.committer_wake.notify_all();
+        self.overlay_room.notify_waiters();
+    }
+
+    /// Writes the last record of a clean shutdown. Nobody else writes any more.
+    pub(crate) fn write_mark(&self) -> Outcome {
+        let mut state = self.state();
+        state.enqueue(vec![Op::Mark], &Looked::default(), SmallVec::new(), None, None);
+        self.lead(state)
+    }
+}
+
+fn in_order(reader: Option<Arc<IndexReader>>) -> Result<Arc<IndexReader>> {
+    reader.ok_or_else(|| Error::Failed { what: "the index cannot be read".to_owned() })
+}
+
+fn wait_on<'a>(condvar: &Condvar, state: MutexGuard<'a, State>, wait: Duration) -> MutexGuard<'a, State> {
+    condvar.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// Latches the store when a leader panics: what it has written is not known (E27).
+struct LatchOnPanic<'a>(&'a Engine);
+
+impl Drop for LatchOnPanic<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.leading = false;
+        state.fail(Vec::new(), &panicked(&self.0.layout));
+    }
+}
+
+fn panicked(layout: &Layout) -> Failure {
+    Failure::new("change", layout.root(), &std::io::Error::other("panicked")).fatal()
+}

@@ -1,0 +1,256 @@
+//! Handles to blobs: what a look-up returns, and what opens readers.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use bao_tree::{
+    BaoTree,
+    io::{fsm::Outboard, outboard::PreOrderMemOutboard},
+};
+use blob_traits::{
+    BLOCK_SIZE, BaoBatchWriter, BaoBlobSize, Error, Hash, MapEntry, MapEntryMut, Result, blocking::unblock,
+};
+use bytes::Bytes;
+
+use crate::{
+    engine::Engine,
+    files::{FileKey, read_range},
+    format::{
+        RECORD_HEADER,
+        record::{Body, FileIdentity, HEADER_LEN, Place as RecordPlace, decode_header, outboard_len},
+        header::SegmentHeader,
+    },
+    handle::Guard,
+    layout::FileNo,
+    outboard::FsOutboard,
+    partial::{Partial, PartialWriter},
+    reader::{FsReader, Plain, Source},
+    reference::ReferencedReader,
+    row::{BlobRow, BlobState, Place},
+    vfs::FileRef,
+};
+
+/// An outboard up to this length is read as a whole when it is opened: that of a blob of 256 MiB.
+const OUTBOARD_IN_MEMORY: u64 = 1 << 20;
+
+/// A handle to a blob. It opens nothing, and pins the files that it would open.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) hash: Hash,
+    pub(crate) content: Content,
+}
+
+/// What a handle is to.
+#[derive(Clone, Debug)]
+pub(crate) enum Content {
+    /// The empty blob, which every store has.
+    Empty,
+    /// In the log.
+    Small { size: u32, place: Place },
+    /// In files of its own.
+    Large { size: u64, no: FileNo, _guard: Arc<Guard> },
+    /// In a file of the user's; its outboard is a file of its own.
+    Referenced { size: u64, no: FileNo, place: Place, _guard: Arc<Guard> },
+    /// Not all there.
+    Partial(Arc<Partial>),
+}
+
+impl Entry {
+    /// Makes a handle to what a row of a complete blob says.
+    pub(crate) fn complete(engine: &Arc<Engine>, hash: Hash, row: &BlobRow) -> Option<Self> {
+        let guard = |no| engine.state().guard(no);
+        let content = match row.state {
+            BlobState::Small { size } => Content::Small { size, place: row.place },
+            BlobState::Large { size, no } => Content::Large { size, no, _guard: guard(no) },
+            BlobState::Referenced { size, no } => {
+                Content::Referenced { size, no, place: row.place, _guard: guard(no) }
+            }
+            BlobState::Partial { .. } => return None,
+        };
+        Some(Self { engine: engine.clone(), hash, content })
+    }
+
+    fn tree(&self) -> BaoTree {
+        BaoTree::new(self.size().value(), BLOCK_SIZE)
+    }
+
+    /// An outboard whose pairs are all at hand.
+    fn in_memory(&self, data: Bytes) -> FsOutboard {
+        FsOutboard::Memory(PreOrderMemOutboard { root: self.hash.into(), tree: self.tree(), data })
+    }
+
+    async fn outboard_file(&self, no: FileNo) -> io::Result<FsOutboard> {
+        let len = outboard_len(self.size().value());
+        if len == 0 {
+            return Ok(self.in_memory(Bytes::new()));
+        }
+        let file = open_outboard(&self.engine, self.hash, no)?;
+        if len <= OUTBOARD_IN_MEMORY {
+            let len = usize::try_from(len).map_err(io::Error::other)?;
+            let bytes = read_range(file, 0, len).await.map_err(|e| self.short(e))?;
+            return Ok(self.in_memory(bytes));
+        }
+        Ok(FsOutboard::File { root: self.hash, tree: self.tree(), file })
+    }
+
+    /// A file of ours that ends too early is damage of this blob.
+    fn short(&self, error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Error::Damaged { hash: self.hash, what: "its outboard is too short".to_owned() }.into();
+        }
+        error
+    }
+
+    /// The files that a referenced blob may be read from, out of its record.
+    pub(crate) fn identities(engine: &Engine, hash: Hash, place: Place) -> Result<Vec<FileIdentity>> {
+        let damaged = || Error::Damaged { hash, what: "its record cannot be read".to_owned() };
+        let file = segment(engine, place.segment)?;
+        let header = SegmentHeader::load(&*file)?.map_err(|_| damaged())?;
+        let offset = u64::from(place.offset);
+        let mut bytes = [0; HEADER_LEN];
+        file.read_exact_at(&mut bytes, offset)?;
+        let record = decode_header(&bytes, RecordPlace { key: &header.key, segment: place.segment, offset })
+            .map_err(|_| damaged())?;
+        let mut payload = vec![0; record.payload_len as usize];
+        file.read_exact_at(&mut payload, offset + RECORD_HEADER)?;
+        if !record.payload_matches(&payload) || record.hash != hash {
+            return Err(damaged());
+        }
+        match Body::decode(&record, &payload) {
+            Ok(Body::Referenced { paths, .. }) => Ok(paths),
+            _ => Err(damaged()),
+        }
+    }
+
+    /// This, or what it has become since it was a partial blob.
+    fn current(&self) -> Result<Self> {
+        let Content::Partial(partial) = &self.content else { return Ok(self.clone()) };
+        if !partial.is_complete() {
+            return Ok(self.clone());
+        }
+        let row = self.engine.blob(&self.hash)?;
+        let entry = row.and_then(|row| Self::complete(&self.engine, self.hash, &row));
+        entry.ok_or(Error::NotFound { hash: self.hash })
+    }
+
+    async fn open_source(&self) -> Result<Source> {
+        let this = self.current()?;
+        Ok(match &this.content {
+            Content::Empty => Source::Memory(Bytes::new()),
+            Content::Small { size, place } => {
+                let base = u64::from(place.offset) + RECORD_HEADER;
+                let key = FileKey::Segment(place.segment);
+                Source::Plain(Plain::new(this.clone(), key, base, u64::from(*size)))
+            }
+            Content::Large { size, no, .. } => {
+                Source::Plain(Plain::new(this.clone(), FileKey::Data(*no), 0, *size))
+            }
+            Content::Referenced { size, place, .. } => {
+                let (entry, size, place) = (this.clone(), *size, *place);
+                let open = unblock(move || {
+                    let identities = Self::identities(&entry.engine, entry.hash, place)?;
+                    ReferencedReader::open(entry, size, &identities)
+                });
+                Source::Referenced(open.await?)
+            }
+            Content::Partial(partial) => Source::Partial(partial.clone()),
+        })
+    }
+
+    pub(crate) async fn any_outboard(&self) -> io::Result<FsOutboard> {
+        match &self.content {
+            Content::Empty => Ok(self.in_memory(Bytes::new())),
+            Content::Small { size, place } => {
+                let start = u64::from(place.offset) + RECORD_HEADER + u64::from(*size);
+                let file = segment(&self.engine, place.segment)?;
+                let len = usize::try_from(outboard_len(u64::from(*size))).map_err(io::Error::other)?;
+                let bytes = read_range(file, start, len).await.map_err(|e| self.short(e))?;
+                Ok(self.in_memory(bytes))
+            }
+            Content::Large { no, .. } | Content::Referenced { no, .. } => self.outboard_file(*no).await,
+            Content::Partial(partial) => Ok(FsOutboard::Partial(partial.clone())),
+        }
+    }
+
+    /// Where the file of a key is now.
+    pub(crate) fn open(&self, key: FileKey) -> io::Result<FileRef> {
+        match key {
+            FileKey::Segment(id) => segment(&self.engine, id),
+            FileKey::Data(no) => open_data(&self.engine, self.hash, no),
+            FileKey::Outboard(no) => open_outboard(&self.engine, self.hash, no),
+        }
+    }
+}
+
+pub(crate) fn segment(engine: &Engine, id: u32) -> io::Result<FileRef> {
+    engine.files.get(FileKey::Segment(id), || engine.layout.segment(id))
+}
+
+fn open_data(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
+    let layout = &engine.layout;
+    let places = [layout.data(&hash, no), layout.temp_data(&hash, no), layout.partial_data(&hash, no)];
+    open_moving(engine, hash, FileKey::Data(no), places)
+}
+
+fn open_outboard(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
+    let layout = &engine.layout;
+    let places =
+        [layout.data_outboard(&hash, no), layout.temp_outboard(&hash, no), layout.partial_outboard(&hash, no)];
+    open_moving(engine, hash, FileKey::Outboard(no), places)
+}
+
+/// Opens a file that may be on its way to `data/` (E41). Looked for there twice: it may arrive in between.
+fn open_moving(engine: &Engine, hash: Hash, key: FileKey, places: [PathBuf; 3]) -> io::Result<FileRef> {
+    if let Some(file) = engine.files.cached(key) {
+        return Ok(file);
+    }
+    let [in_data, ..] = &places;
+    for path in places.iter().chain([in_data]) {
+        match engine.files.get(key, || path.clone()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+    }
+    Err(Error::Damaged { hash, what: format!("{} is missing", in_data.display()) }.into())
+}
+
+impl MapEntry for Entry {
+    type DataReader = FsReader;
+
+    fn hash(&self) -> Hash {
+        self.hash
+    }
+
+    fn size(&self) -> BaoBlobSize {
+        match &self.content {
+            Content::Empty => BaoBlobSize::Verified(0),
+            Content::Small { size, .. } => BaoBlobSize::Verified(u64::from(*size)),
+            Content::Large { size, .. } | Content::Referenced { size, .. } => BaoBlobSize::Verified(*size),
+            Content::Partial(partial) => partial.size(),
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        match &self.content {
+            Content::Partial(partial) => partial.is_complete(),
+            _ => true,
+        }
+    }
+
+    async fn outboard(&self) -> io::Result<impl Outboard + Send> {
+        self.current()?.any_outboard().await
+    }
+
+    async fn data_reader(&self) -> io::Result<FsReader> {
+        Ok(FsReader(self.open_source().await?))
+    }
+}
+
+impl MapEntryMut for Entry {
+    async fn batch_writer(&self) -> io::Result<impl BaoBatchWriter> {
+        Ok(match &self.content {
+            Content::Partial(partial) => PartialWriter::new(self.engine.clone(), partial.clone()),
+            _ => PartialWriter::complete(),
+        })
+    }
+}

@@ -1,0 +1,226 @@
+//! Taking whole blobs out: copied, sharing blocks, or moved out and referred to (E50).
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use blob_traits::{
+    Error, ExistingTarget, Export, ExportMode, ExportOptions, ExportProgress, Hash, Map, MapEntry, Progress, ReadBlob,
+    Result,
+    blocking::{Alive, Watch, unblock},
+};
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    engine::{Decision, Engine, Keys},
+    entry::{Content, Entry},
+    files::FileKey,
+    layout::FileNo,
+    op::Op,
+    reference::identity,
+    row::BlobState,
+    store::FsStore,
+    vfs::{Access, Kind, Vfs},
+};
+
+/// How much is copied between two reports.
+const PIECE: usize = 1 << 20;
+
+impl Export for FsStore {
+    async fn export(
+        &self,
+        hash: Hash,
+        target: PathBuf,
+        options: impl Into<ExportOptions> + Send,
+        progress: Progress<ExportProgress>,
+    ) -> Result<()> {
+        let options = options.into();
+        if !target.is_absolute() {
+            return Err(Error::RelativePath { path: target });
+        }
+        let entry = self.get(&hash).await?.ok_or(Error::NotFound { hash })?;
+        if let Content::Partial(partial) = &entry.content
+            && !partial.is_complete()
+        {
+            return Err(partial.not_complete());
+        }
+        let alive = Alive::default();
+        let id = progress.new_id();
+        let job = Job { engine: self.engine.clone(), entry, target, options, progress, id, watch: alive.watch() };
+        unblock(move || job.run()).await
+    }
+}
+
+struct Job {
+    engine: Arc<Engine>,
+    entry: Entry,
+    target: PathBuf,
+    options: ExportOptions,
+    progress: Progress<ExportProgress>,
+    id: u64,
+    watch: Watch,
+}
+
+impl Job {
+    fn run(self) -> Result<()> {
+        let vfs = &*self.engine.vfs;
+        check_target(vfs, &self.target, self.options.existing)?;
+        let moves_out = self.options.mode == ExportMode::TryReference && self.owned_file().is_some();
+        let (hash, path) = (self.entry.hash, self.target.clone());
+        self.progress.blocking_send(ExportProgress::Start { id: self.id, hash, path, stable: moves_out })?;
+        if !(moves_out && self.move_out()?) {
+            self.copy()?;
+        }
+        // The file is there: nobody who listens no longer can change that.
+        let _ = self.progress.blocking_send(ExportProgress::Done { id: self.id });
+        Ok(())
+    }
+
+    /// The file of a large blob.
+    fn owned_file(&self) -> Option<FileNo> {
+        match &self.entry.content {
+            Content::Large { no, .. } => Some(*no),
+            _ => None,
+        }
+    }
+
+    /// Writes a copy beside the target and gives it the target's name when it is whole.
+    fn copy(&self) -> Result<()> {
+        let vfs = &*self.engine.vfs;
+        let temporary = Temporary::beside(&self.engine, &self.target);
+        if !self.share_blocks(&temporary.path)? {
+            self.copy_bytes(&temporary.path)?;
+        }
+        self.watch.check()?;
+        temporary.publish(vfs, &self.target, self.options.existing)
+    }
+
+    /// Lets the file system share the blocks of a large blob, where it can.
+    fn share_blocks(&self, to: &Path) -> Result<bool> {
+        let Some(no) = self.owned_file() else { return Ok(false) };
+        let vfs = &*self.engine.vfs;
+        let from = self.engine.layout.data(&self.entry.hash, no);
+        match vfs.reflink(&from, to) {
+            Ok(()) => {
+                let file = vfs.open(to, Access::ReadWrite).map_err(|e| Error::io("open", to, e))?;
+                file.sync_data().map_err(|e| Error::io("sync", to, e))?;
+                Ok(true)
+            }
+            // Not there yet (E41), or the file system cannot.
+            Err(e) if matches!(e.kind(), io::ErrorKind::Unsupported | io::ErrorKind::NotFound) => Ok(false),
+            Err(e) => Err(Error::io("copy to", &self.target, e)),
+        }
+    }
+
+    fn copy_bytes(&self, to: &Path) -> Result<()> {
+        let (hash, size) = (self.entry.hash, self.entry.size().value());
+        let file = self.engine.vfs.create_user(to).map_err(|e| Error::io("create", &self.target, e))?;
+        let mut reader = futures_lite::future::block_on(self.entry.data_reader())?;
+        let mut hasher = blake3::Hasher::new();
+        let mut offset = 0;
+        while offset < size {
+            self.watch.check()?;
+            let piece = futures_lite::future::block_on(reader.read_range(offset, PIECE))?;
+            hasher.update(&piece);
+            file.write_all_at(&piece, offset).map_err(|e| Error::io("write", &self.target, e))?;
+            offset += piece.len() as u64;
+            if offset < size {
+                self.progress.try_send(ExportProgress::Progress { id: self.id, offset })?;
+            }
+        }
+        if Hash::from(hasher.finalize()) != hash {
+            return Err(Error::Mismatch { hash, offset: 0 });
+        }
+        self.progress.blocking_send(ExportProgress::Progress { id: self.id, offset: size })?;
+        file.sync_data().map_err(|e| Error::io("sync", &self.target, e))
+    }
+
+    /// Gives the file of a large blob the target's name, refers to it there and then gives up ours (E50). `false`: it
+    /// has to be copied.
+    fn move_out(&self) -> Result<bool> {
+        let Content::Large { no, size, .. } = &self.entry.content else { return Ok(false) };
+        let (engine, hash) = (&self.engine, self.entry.hash);
+        let (vfs, layout) = (&*engine.vfs, &engine.layout);
+        let temporary = Temporary::beside(engine, &self.target);
+        let from = layout.data(&hash, *no);
+        if vfs.hard_link(&from, &temporary.path).is_err() {
+            return Ok(false);
+        }
+        let new_no = if *size > 16 << 10 { engine.new_file_no() } else { FileNo::NONE };
+        if new_no != FileNo::NONE {
+            let outboard = layout.data_outboard(&hash, *no);
+            let linked = vfs.hard_link(&outboard, &layout.temp_outboard(&hash, new_no));
+            linked.map_err(|e| Error::io("link", outboard, e))?;
+            let _not_moving = engine.moving.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            vfs.sync_dir(&layout.temp_dir()).map_err(|e| Error::io("sync", layout.temp_dir(), e))?;
+        }
+        self.watch.check()?;
+        temporary.publish(vfs, &self.target, self.options.existing)?;
+        self.refer(*no, new_no, *size)?;
+        Ok(true)
+    }
+
+    /// Has it recorded that the blob is the target now.
+    fn refer(&self, old_no: FileNo, no: FileNo, size: u64) -> Result<()> {
+        let (engine, hash) = (&self.engine, self.entry.hash);
+        let file = engine.vfs.open_user(&self.target).map_err(|e| Error::io("open", &self.target, e))?;
+        let stat = file.stat().map_err(|e| Error::io("look at", &self.target, e))?;
+        let paths = vec![identity(&self.target, &stat, engine.vfs.now())];
+        engine.files.forget(FileKey::Data(old_no));
+        let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
+        engine.transact_blocking(&keys, 0, |state, looked| {
+            let ours = state.pending_blob(&hash, looked).map(|(state, _)| state);
+            Ok(if ours == Some(BlobState::Large { size, no: old_no }) {
+                Decision::Write(vec![Op::Referenced { hash, size, no, paths }], SmallVec::new(), ())
+            } else {
+                // Deleted or moved by somebody else in the meantime: the target is whole all the same.
+                Decision::Nothing(())
+            })
+        })
+    }
+}
+
+/// Checks what can be known before anything is written.
+fn check_target(vfs: &dyn Vfs, target: &Path, existing: ExistingTarget) -> Result<()> {
+    let path = target.to_owned();
+    match vfs.stat(target) {
+        Ok(stat) if stat.kind == Kind::Dir => return Err(Error::IsADirectory { path }),
+        Ok(_) if existing == ExistingTarget::Refuse => return Err(Error::TargetExists { path }),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("look at", path, e)),
+        _ => {}
+    }
+    let parent = target.parent().unwrap_or(target);
+    vfs.stat(parent).map(drop).map_err(|e| Error::io("look at", parent, e))
+}
+
+/// A name beside the target that is removed unless it becomes the target.
+struct Temporary {
+    vfs: Arc<dyn Vfs>,
+    path: PathBuf,
+}
+
+impl Temporary {
+    fn beside(engine: &Engine, target: &Path) -> Self {
+        let name = format!(".blob-export-{}.tmp", engine.new_file_no());
+        Self { vfs: engine.vfs.clone(), path: target.with_file_name(name) }
+    }
+
+    fn publish(self, vfs: &dyn Vfs, target: &Path, existing: ExistingTarget) -> Result<()> {
+        let named = match existing {
+            ExistingTarget::Refuse => vfs.rename(&self.path, target),
+            ExistingTarget::Replace => vfs.replace(&self.path, target),
+        };
+        named.map_err(|e| Error::io("name", target, e))?;
+        let dir = target.parent().unwrap_or(target);
+        vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // After it was published there is no such name.
+        let _ = self.vfs.remove_file(&self.path);
+    }
+}

@@ -1,0 +1,318 @@
+//! The index (E29-E36): what the log says, by key, in one redb file. Derived; never the only place of anything.
+
+mod backend;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use blob_traits::{Error, Hash, Result, Tag, TagRange};
+use redb::{
+    Database, Durability, OwnedAccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
+    TableError,
+};
+
+use self::backend::FileBackend;
+use crate::{
+    format::record::Fields,
+    layout::{FileNo, Layout},
+    op::{Orphan, OrphanKind},
+    overlay::{Change, Overlay},
+    row::{BlobRow, Checkpoint, TagRow},
+    vfs::{Access, Vfs},
+};
+
+/// The version of the tables and rows.
+const VERSION: u32 = 1;
+
+const BLOBS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("blobs");
+const TAGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tags");
+const UNLINK: TableDefinition<'_, &[u8], ()> = TableDefinition::new("unlink");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// The index, open for its one writer.
+#[derive(Debug)]
+pub(crate) struct Index {
+    db: Database,
+    path: PathBuf,
+}
+
+/// A look-up in the index as of one commit.
+pub(crate) struct IndexReader {
+    blobs: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
+    tags: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    path: PathBuf,
+}
+
+/// One step of the index: rows and checkpoint change together.
+#[derive(Debug)]
+pub(crate) struct Commit<'a> {
+    pub(crate) overlay: &'a Overlay,
+    pub(crate) checkpoint: Checkpoint,
+    /// All files that are still to be removed.
+    pub(crate) unlink: &'a [Orphan],
+}
+
+impl Index {
+    /// Opens the index of a store, or creates an empty one where there is none (E36). Without an id, any store's will
+    /// do, and none is created.
+    ///
+    /// # Errors
+    /// [`Error::DamagedStore`] for a file that is no index, or of another store; [`Error::UnsupportedFormat`].
+    pub(crate) fn open(vfs: &Arc<dyn Vfs>, layout: &Layout, store_id: Option<&[u8; 16]>, cache: usize) -> Result<Self> {
+        let path = layout.index();
+        match (vfs.stat(&path), store_id) {
+            (Err(e), Some(id)) if e.kind() == std::io::ErrorKind::NotFound => Self::create(vfs, layout, id, cache)?,
+            (Err(e), _) => return Err(Error::io("look at", path, e)),
+            (Ok(_), _) => {}
+        }
+        let file = vfs.open(&path, Access::ReadWrite).map_err(|e| Error::io("open", &path, e))?;
+        // redb makes a new database out of an empty file; for us that is a lost index.
+        if file.stat().map_err(|e| Error::io("look at", &path, e))?.size == 0 {
+            return Err(damaged(&path, "it is empty"));
+        }
+        let db = redb::Builder::new()
+            .set_cache_size(cache)
+            .create_with_backend(FileBackend::new(file))
+            .map_err(|e| index_error("open", &path, e.into()))?;
+        let index = Self { db, path };
+        index.check_identity(store_id)?;
+        Ok(index)
+    }
+
+    fn create(vfs: &Arc<dyn Vfs>, layout: &Layout, store_id: &[u8; 16], cache: usize) -> Result<()> {
+        let mut no = [0; 8];
+        vfs.random(&mut no);
+        let temp = layout.temp(FileNo(u64::from_le_bytes(no)), "redb");
+        let file = vfs.create_new(&temp).map_err(|e| Error::io("create", &temp, e))?;
+        let made = (|| {
+            let db =
+                redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(file.clone()))?;
+            let mut txn = db.begin_write()?;
+            txn.set_quick_repair(true);
+            txn.open_table(BLOBS)?;
+            txn.open_table(TAGS)?;
+            txn.open_table(UNLINK)?;
+            let mut meta = txn.open_table(META)?;
+            meta.insert("version", VERSION.to_le_bytes().as_slice())?;
+            meta.insert("store", store_id.as_slice())?;
+            meta.insert("checkpoint", Checkpoint::default().encode().as_slice())?;
+            drop(meta);
+            txn.commit()?;
+            Ok::<_, redb::Error>(())
+        })();
+        made.map_err(|e| index_error("create", &temp, e))?;
+        let path = layout.index();
+        file.sync_data()
+            .and_then(|()| vfs.rename(&temp, &path))
+            .and_then(|()| vfs.sync_dir(layout.root()))
+            .map_err(|e| Error::io("create", path, e))
+    }
+
+    /// The store that this is the index of.
+    pub(crate) fn store_id(&self) -> Result<[u8; 16]> {
+        let stored = self.meta("store")?;
+        stored.and_then(|id| id.try_into().ok()).ok_or_else(|| damaged(&self.path, "it does not say of which store it is"))
+    }
+
+    fn check_identity(&self, store_id: Option<&[u8; 16]>) -> Result<()> {
+        let version = self.meta("version")?;
+        match version.as_deref().and_then(|v| v.try_into().ok()).map(u32::from_le_bytes) {
+            Some(VERSION) => {}
+            Some(found) => {
+                return Err(Error::UnsupportedFormat {
+                    path: self.path.clone(),
+                    found: found.to_string(),
+                    supported: VERSION.to_string(),
+                });
+            }
+            None => return Err(damaged(&self.path, "it has no version")),
+        }
+        let stored = self.store_id()?;
+        if store_id.is_some_and(|id| *id != stored) {
+            return Err(damaged(&self.path, "it belongs to another store"));
+        }
+        Ok(())
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let read = || {
+            let table = match self.db.begin_read()?.open_table(META) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            };
+            Ok::<_, redb::Error>(table.get_owned(key)?.map(|value| value.value().to_vec()))
+        };
+        read().map_err(|e| index_error("read", &self.path, e))
+    }
+
+    /// Where the log ends as far as the index has it.
+    pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
+        let stored = self.meta("checkpoint")?;
+        stored.as_deref().and_then(Checkpoint::decode).ok_or_else(|| damaged(&self.path, "it has no checkpoint"))
+    }
+
+    /// The files that were still to be removed at the last commit.
+    pub(crate) fn unlink(&self) -> Result<Vec<Orphan>> {
+        let read = || {
+            let table = self.db.begin_read()?.open_table(UNLINK)?;
+            let mut orphans = Vec::new();
+            for entry in table.iter()? {
+                orphans.extend(decode_orphan(entry?.0.value()));
+            }
+            Ok::<_, redb::Error>(orphans)
+        };
+        read().map_err(|e| index_error("read", &self.path, e))
+    }
+
+    /// Begins to look up in the state of the last commit.
+    pub(crate) fn reader(&self) -> Result<IndexReader> {
+        let open = || {
+            let txn = self.db.begin_read()?;
+            Ok::<_, redb::Error>((txn.open_table(BLOBS)?, txn.open_table(TAGS)?))
+        };
+        let (blobs, tags) = open().map_err(|e| index_error("read", &self.path, e))?;
+        Ok(IndexReader { blobs, tags, path: self.path.clone() })
+    }
+
+    /// Applies a step; durable when it returns (E32). All that it covers is durable in the log (E30).
+    pub(crate) fn commit(&self, commit: &Commit<'_>) -> Result<()> {
+        self.try_commit(commit).map_err(|e| index_error("commit to", &self.path, e))
+    }
+
+    fn try_commit(&self, commit: &Commit<'_>) -> Result<(), redb::Error> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_durability(Durability::Immediate)?;
+        txn.set_quick_repair(true);
+        {
+            let mut blobs = txn.open_table(BLOBS)?;
+            // In key order neighbours share pages.
+            let mut changes: Vec<_> = commit.overlay.blobs.iter().collect();
+            changes.sort_unstable_by_key(|(hash, _)| **hash);
+            for (hash, change) in changes {
+                match change {
+                    Change::Set(row) => drop(blobs.insert(hash.as_bytes(), row.encode().as_slice())?),
+                    Change::Removed => drop(blobs.remove(hash.as_bytes())?),
+                }
+            }
+            let mut tags = txn.open_table(TAGS)?;
+            for (tag, change) in &commit.overlay.tags {
+                match change {
+                    Change::Set(row) => drop(tags.insert(tag.as_ref(), row.encode().as_slice())?),
+                    Change::Removed => drop(tags.remove(tag.as_ref())?),
+                }
+            }
+            let mut unlink = txn.open_table(UNLINK)?;
+            unlink.retain(|_, ()| false)?;
+            for orphan in commit.unlink {
+                unlink.insert(encode_orphan(orphan).as_slice(), ())?;
+            }
+            let mut meta = txn.open_table(META)?;
+            meta.insert("checkpoint", commit.checkpoint.encode().as_slice())?;
+        }
+        Ok(txn.commit()?)
+    }
+}
+
+impl IndexReader {
+    /// The row of a blob.
+    pub(crate) fn blob(&self, hash: &Hash) -> Result<Option<BlobRow>> {
+        let found = self.blobs.get_owned(hash.as_bytes()).map_err(|e| index_error("read", &self.path, e.into()))?;
+        found.map(|row| self.decode(BlobRow::decode(row.value()))).transpose()
+    }
+
+    /// The row of a tag.
+    pub(crate) fn tag(&self, tag: &Tag) -> Result<Option<TagRow>> {
+        let found = self.tags.get_owned(tag.as_ref()).map_err(|e| index_error("read", &self.path, e.into()))?;
+        found.map(|row| self.decode(TagRow::decode(row.value()))).transpose()
+    }
+
+    /// All blobs in order.
+    pub(crate) fn blobs(&self) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
+        let range = self
+            .blobs
+            .range_owned::<&[u8; 32]>(..)
+            .map_err(|e| index_error("read", &self.path, e.into()))?;
+        Ok(range.map(|entry| {
+            let (key, row) = entry.map_err(|e| index_error("read", &self.path, e.into()))?;
+            let (key, row): (OwnedAccessGuard<&[u8; 32]>, OwnedAccessGuard<&[u8]>) = (key, row);
+            Ok((Hash::from_bytes(*key.value()), self.decode(BlobRow::decode(row.value()))?))
+        }))
+    }
+
+    /// The tags of a range in order.
+    pub(crate) fn tags(&self, range: &TagRange) -> Result<impl Iterator<Item = Result<(Tag, TagRow)>> + use<'_>> {
+        let bounds = range.bounds().map(|(start, end)| (start.map(AsRef::as_ref), end.map(AsRef::as_ref)));
+        let range = match bounds {
+            Some(bounds) => Some(
+                self.tags
+                    .range_owned::<&[u8]>(bounds)
+                    .map_err(|e| index_error("read", &self.path, e.into()))?,
+            ),
+            None => None,
+        };
+        Ok(range.into_iter().flatten().map(|entry| {
+            let (key, row) = entry.map_err(|e| index_error("read", &self.path, e.into()))?;
+            let (key, row): (OwnedAccessGuard<&[u8]>, OwnedAccessGuard<&[u8]>) = (key, row);
+            Ok((Tag::from(key.value()), self.decode(TagRow::decode(row.value()))?))
+        }))
+    }
+
+    fn decode<R>(&self, row: Option<R>) -> Result<R> {
+        row.ok_or_else(|| damaged(&self.path, "a row cannot be read"))
+    }
+}
+
+impl fmt::Debug for IndexReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IndexReader").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// Kind, hash, number.
+fn encode_orphan(orphan: &Orphan) -> [u8; 41] {
+    let mut bytes = [0; 41];
+    let kind = match orphan.what {
+        OrphanKind::All => 1,
+        OrphanKind::Bits => 2,
+    };
+    let fields = [kind].into_iter().chain(*orphan.hash.as_bytes()).chain(orphan.no.0.to_le_bytes());
+    bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
+    bytes
+}
+
+fn decode_orphan(bytes: &[u8]) -> Option<Orphan> {
+    let mut fields = Fields(bytes);
+    let what = match fields.u8()? {
+        1 => OrphanKind::All,
+        2 => OrphanKind::Bits,
+        _ => return None,
+    };
+    Some(Orphan { what, hash: Hash::from_bytes(fields.array()?), no: FileNo(fields.u64()?) })
+}
+
+fn damaged(path: &Path, what: &str) -> Error {
+    Error::DamagedStore {
+        path: path.to_owned(),
+        what: format!("{what}; the index is derived: move this file away and open the store again to rebuild it from the log"),
+    }
+}
+
+/// Tells a disk that fails from a file that is no index.
+fn index_error(doing: &'static str, path: &Path, error: redb::Error) -> Error {
+    match error {
+        redb::Error::Io(e) if e.kind() != std::io::ErrorKind::InvalidData => Error::io(doing, path, e),
+        redb::Error::UpgradeRequired(found) => Error::UnsupportedFormat {
+            path: path.to_owned(),
+            found: format!("redb file format {found}"),
+            supported: "the one of redb 4".to_owned(),
+        },
+        redb::Error::PreviousIo => {
+            Error::Io { doing, path: Some(path.to_owned()), source: std::io::Error::other("an earlier I/O error") }
+        }
+        other => damaged(path, &other.to_string()),
+    }
+}

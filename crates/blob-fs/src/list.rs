@@ -1,0 +1,155 @@
+//! Listings: a snapshot taken at once, in memory while it is short, in an unlinked file otherwise.
+//!
+//! No read transaction of the index outlives the call that makes the listing (E34).
+
+mod spill;
+
+use std::{cmp::Ordering, collections::BTreeMap, iter::Peekable, sync::Arc};
+
+use blob_traits::{BoxStream, Error, Hash, ListBlobs, Result, Tag, TagRange, blocking::unblock};
+
+pub(crate) use self::spill::Listing;
+use self::spill::Spill;
+use crate::{
+    engine::{Engine, Keys},
+    index::IndexReader,
+    overlay::Change,
+    row::{BlobRow, TagRow},
+    store::FsStore,
+};
+
+impl ListBlobs for FsStore {
+    async fn blobs(&self) -> Result<BoxStream<Hash>> {
+        let engine = self.engine.clone();
+        unblock(move || list_blobs(&engine, |row| row.state.complete_size().is_some(), Vec::new())).await
+    }
+
+    async fn partial_blobs(&self) -> Result<BoxStream<Hash>> {
+        let engine = self.engine.clone();
+        unblock(move || {
+            let in_memory = engine.state().partials.hashes();
+            list_blobs(&engine, |row| row.state.complete_size().is_none(), in_memory)
+        })
+        .await
+    }
+}
+
+/// Lists the blobs whose rows are wanted, and `more`, which has no rows.
+fn list_blobs(engine: &Arc<Engine>, wanted: impl Fn(&BlobRow) -> bool, more: Vec<Hash>) -> Result<BoxStream<Hash>> {
+    let (changes, reader) = {
+        let state = engine.state();
+        state.check_readable()?;
+        let mut changes: BTreeMap<Hash, Change<BlobRow>> = BTreeMap::new();
+        if let Some(frozen) = &state.visible.frozen {
+            changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
+        }
+        changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
+        changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
+        (changes, state.visible.reader.clone())
+    };
+    let reader = in_order(reader)?;
+    let mut more = more.into_iter().peekable();
+    let mut listing = Spill::new(engine.clone());
+    for item in Merge::new(reader.blobs()?, changes.into_iter()) {
+        let (hash, row) = item?;
+        while let Some(hash) = more.next_if(|more| *more < hash) {
+            listing.push(hash)?;
+        }
+        if wanted(&row) {
+            more.next_if_eq(&hash);
+            listing.push(hash)?;
+        }
+    }
+    more.try_for_each(|hash| listing.push(hash))?;
+    listing.finish()
+}
+
+/// Lists the tags of a range that readers see.
+pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Tag, TagRow)>> {
+    let (changes, reader) = {
+        let state = engine.state();
+        state.check_readable()?;
+        let mut changes: BTreeMap<Tag, Change<TagRow>> = BTreeMap::new();
+        if let Some(bounds) = range.bounds() {
+            let overlays = state.visible.frozen.as_deref().into_iter().chain([&state.visible.active]);
+            for overlay in overlays {
+                changes.extend(overlay.tags.range::<Tag, _>(bounds).map(|(tag, change)| (tag.clone(), *change)));
+            }
+        }
+        let hidden = state.queued_tags().filter(|(tag, content)| content.is_none() && range.contains(tag));
+        changes.extend(hidden.map(|(tag, _)| (tag.clone(), Change::Removed)));
+        (changes, state.visible.reader.clone())
+    };
+    let reader = in_order(reader)?;
+    let mut listing = Spill::new(engine.clone());
+    for item in Merge::new(reader.tags(range)?, changes.into_iter()) {
+        listing.push(item?)?;
+    }
+    listing.finish_listing()
+}
+
+/// Names the tags of a range, queued ones among them.
+pub(crate) fn tag_names(engine: &Arc<Engine>, range: &TagRange) -> Result<Keys> {
+    let mut keys = Keys::default();
+    for item in tags(engine, range)?.into_blocking() {
+        keys.tags.push(item?.0);
+    }
+    let state = engine.state();
+    let queued = state.queued_tags().filter(|(tag, content)| content.is_some() && range.contains(tag));
+    keys.tags.extend(queued.map(|(tag, _)| tag.clone()));
+    keys.tags.sort_unstable();
+    keys.tags.dedup();
+    Ok(keys)
+}
+
+fn in_order(reader: Option<Arc<IndexReader>>) -> Result<Arc<IndexReader>> {
+    reader.ok_or_else(|| Error::Failed { what: "the index cannot be read".to_owned() })
+}
+
+/// Rows of the index with the changes that it does not have, in order.
+struct Merge<K, R, I, C>
+where
+    I: Iterator<Item = Result<(K, R)>>,
+    C: Iterator<Item = (K, Change<R>)>,
+{
+    rows: Peekable<I>,
+    changes: Peekable<C>,
+}
+
+impl<K: Ord, R, I, C> Merge<K, R, I, C>
+where
+    I: Iterator<Item = Result<(K, R)>>,
+    C: Iterator<Item = (K, Change<R>)>,
+{
+    fn new(rows: I, changes: C) -> Self {
+        Self { rows: rows.peekable(), changes: changes.peekable() }
+    }
+}
+
+impl<K: Ord, R, I, C> Iterator for Merge<K, R, I, C>
+where
+    I: Iterator<Item = Result<(K, R)>>,
+    C: Iterator<Item = (K, Change<R>)>,
+{
+    type Item = Result<(K, R)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let order = match (self.rows.peek(), self.changes.peek()) {
+                (Some(Err(_)), _) | (_, None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(Ok((row, _))), Some((change, _))) => row.cmp(change),
+            };
+            if order == Ordering::Less {
+                return self.rows.next();
+            }
+            if order == Ordering::Equal {
+                self.rows.next();
+            }
+            let (key, change) = self.changes.next()?;
+            if let Some(row) = change.row() {
+                return Some(Ok((key, row)));
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! The items of a listing, kept until somebody asks for them.
+
+use std::{fmt, io, marker::PhantomData, sync::Arc, task::Poll};
+
+use blob_traits::{BoxStream, Error, Hash, Result, Tag, blocking::unblock};
+use futures_lite::{Stream, StreamExt};
+
+use crate::{engine::Engine, format::record::Fields, row::TagRow, vfs::FileRef};
+
+/// Listings up to this many bytes stay in memory.
+const IN_MEMORY: usize = 4 << 20;
+/// How much of a file is read at a time; no item is longer.
+const PAGE: usize = 256 << 10;
+
+/// What can be listed.
+pub(crate) trait Item: Sized + Send + 'static {
+    fn write(&self, out: &mut Vec<u8>);
+    fn read(fields: &mut Fields<'_>) -> Option<Self>;
+}
+
+impl Item for Hash {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.as_bytes());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        fields.array().map(Self::from_bytes)
+    }
+}
+
+impl Item for (Tag, TagRow) {
+    fn write(&self, out: &mut Vec<u8>) {
+        let row = self.1.encode();
+        let len = u32::try_from(self.0.as_ref().len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&len.to_le_bytes());
+        out.extend_from_slice(self.0.as_ref());
+        out.extend_from_slice(&row);
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        let len = fields.u32()?;
+        let tag = Tag::from(fields.take(len as usize)?);
+        Some((tag, TagRow::decode(fields.take(TagRow::LEN)?)?))
+    }
+}
+
+/// Gathers items.
+pub(super) struct Spill<T> {
+    engine: Arc<Engine>,
+    buffer: Vec<u8>,
+    file: Option<(FileRef, u64)>,
+    items: PhantomData<T>,
+}
+
+impl<T: Item> Spill<T> {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, buffer: Vec::new(), file: None, items: PhantomData }
+    }
+
+    pub(super) fn push(&mut self, item: T) -> Result<()> {
+        item.write(&mut self.buffer);
+        if self.buffer.len() < IN_MEMORY { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let (file, end) = match self.file.take() {
+            Some(open) => open,
+            None => (self.create()?, 0),
+        };
+        file.write_all_at(&self.buffer, end).map_err(|e| Error::io("write", self.engine.layout.temp_dir(), e))?;
+        self.file = Some((file, end + self.buffer.len() as u64));
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// A file without a name: nobody can find it, and nothing is left of it.
+    fn create(&self) -> Result<FileRef> {
+        let path = self.engine.layout.temp(self.engine.new_file_no(), "list");
+        let file = self.engine.vfs.create_new(&path).map_err(|e| Error::io("create", &path, e))?;
+        self.engine.vfs.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        Ok(file)
+    }
+
+    pub(super) fn finish_listing(mut self) -> Result<Listing<T>> {
+        if self.file.is_some() {
+            self.flush()?;
+        }
+        let file = self.file.take();
+        Ok(Listing { page: std::mem::take(&mut self.buffer), at: 0, file, offset: 0, items: PhantomData })
+    }
+}
+
+impl Spill<Hash> {
+    pub(super) fn finish(self) -> Result<BoxStream<Hash>> {
+        Ok(self.finish_listing()?.boxed())
+    }
+}
+
+/// Items that were gathered.
+pub(crate) struct Listing<T> {
+    /// What was read and not handed out.
+    page: Vec<u8>,
+    at: usize,
+    /// Where the rest is, and how long that is.
+    file: Option<(FileRef, u64)>,
+    offset: u64,
+    items: PhantomData<fn() -> T>,
+}
+
+impl<T> fmt::Debug for Listing<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listing").field("offset", &self.offset).finish_non_exhaustive()
+    }
+}
+
+impl<T: Item> Listing<T> {
+    /// Takes the next item out of the page.
+    fn next_in_page(&mut self) -> Option<T> {
+        let mut fields = Fields(self.page.get(self.at..)?);
+        let before = fields.0.len();
+        let item = T::read(&mut fields)?;
+        self.at += before - fields.0.len();
+        Some(item)
+    }
+
+    fn has_more(&self) -> bool {
+        self.file.as_ref().is_some_and(|(_, end)| self.offset < *end)
+    }
+
+    /// Reads the next page, behind what is left of this one. May block.
+    fn turn(mut self) -> (Self, io::Result<()>) {
+        let Some((file, end)) = &self.file else { return (self, Ok(())) };
+        self.page.drain(..self.at);
+        self.at = 0;
+        let kept = self.page.len();
+        let len = usize::try_from(end - self.offset).unwrap_or(PAGE).min(PAGE);
+        self.page.resize(kept + len, 0);
+        let read = file.read_exact_at(self.page.get_mut(kept..).unwrap_or_default(), self.offset);
+        self.offset += len as u64;
+        (self, read)
+    }
+
+    /// Hands out the items on a thread that may block.
+    pub(crate) fn into_blocking(self) -> impl Iterator<Item = Result<T>> {
+        let mut stream = Box::pin(self.into_stream());
+        std::iter::from_fn(move || futures_lite::future::block_on(stream.next()))
+    }
+
+    fn into_stream(self) -> impl Stream<Item = Result<T>> + Send {
+        futures_lite::stream::unfold(Some(self), |listing| async move {
+            let mut listing = listing?;
+            loop {
+                if let Some(item) = listing.next_in_page() {
+                    return Some((Ok(item), Some(listing)));
+                }
+                if !listing.has_more() {
+                    return None;
+                }
+                let turned = unblock(move || Ok(listing.turn())).await;
+                match turned {
+                    Ok((next, Ok(()))) => listing = next,
+                    Ok((_, Err(e))) => return Some((Err(e.into()), None)),
+                    Err(e) => return Some((Err(e), None)),
+                }
+            }
+        })
+    }
+
+    /// Hands out the items, reading pages on the blocking pool.
+    pub(crate) fn boxed(self) -> BoxStream<T> {
+        if self.file.is_some() {
+            return Box::pin(self.into_stream());
+        }
+        let mut listing = self;
+        Box::pin(futures_lite::stream::poll_fn(move |_| Poll::Ready(listing.next_in_page().map(Ok))))
+    }
+}

@@ -1,0 +1,153 @@
+//! Looking blobs up, and beginning and promoting partial ones.
+
+use std::sync::Arc;
+
+use bao_tree::ChunkRanges;
+use blob_traits::{
+    BlobStatus, EntryStatus, Error, Hash, Map, MapEntry, MapMut, PartialTree, Result, blocking::unblock,
+};
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    engine::{Decision, Keys},
+    entry::{Content, Entry},
+    layout::FileNo,
+    op::Killed,
+    partial::Partial,
+    row::BlobState,
+    store::FsStore,
+};
+
+impl FsStore {
+    fn partial_entry(&self, partial: Arc<Partial>) -> Entry {
+        Entry { engine: self.engine.clone(), hash: partial.hash(), content: Content::Partial(partial) }
+    }
+
+    fn empty_entry(&self) -> Entry {
+        Entry { engine: self.engine.clone(), hash: Hash::EMPTY, content: Content::Empty }
+    }
+
+    async fn load_partial(&self, hash: Hash, no: FileNo) -> Result<Arc<Partial>> {
+        let engine = self.engine.clone();
+        unblock(move || Partial::load_from_disk(&engine, hash, no)).await
+    }
+
+    async fn entry(&self, hash: Hash) -> Result<Option<Entry>> {
+        if hash == Hash::EMPTY {
+            self.engine.state().check_readable()?;
+            return Ok(Some(self.empty_entry()));
+        }
+        let row = self.engine.blob(&hash)?;
+        match row {
+            Some(row) => match Entry::complete(&self.engine, hash, &row) {
+                Some(entry) => Ok(Some(entry)),
+                None => match row.state {
+                    BlobState::Partial { no } => {
+                        Ok(Some(self.partial_entry(self.load_partial(hash, no).await?)))
+                    }
+                    _ => Ok(None),
+                },
+            },
+            None => Ok(self.engine.state().partials.get(&hash).map(|partial| self.partial_entry(partial))),
+        }
+    }
+}
+
+impl Map for FsStore {
+    type Entry = Entry;
+
+    async fn get(&self, hash: &Hash) -> Result<Option<Entry>> {
+        self.entry(*hash).await
+    }
+}
+
+impl BlobStatus for FsStore {
+    async fn entry_status(&self, hash: &Hash) -> Result<EntryStatus> {
+        self.entry_status_sync(hash)
+    }
+
+    fn entry_status_sync(&self, hash: &Hash) -> Result<EntryStatus> {
+        if *hash == Hash::EMPTY {
+            self.engine.state().check_readable()?;
+            return Ok(EntryStatus::Complete);
+        }
+        Ok(match self.engine.blob(hash)? {
+            Some(row) if row.state.complete_size().is_some() => EntryStatus::Complete,
+            Some(_) => EntryStatus::Partial,
+            None if self.engine.state().partials.get(hash).is_some() => EntryStatus::Partial,
+            None => EntryStatus::NotFound,
+        })
+    }
+
+    async fn present_ranges(&self, hash: &Hash) -> Result<Option<ChunkRanges>> {
+        let Some(entry) = self.entry(*hash).await? else { return Ok(None) };
+        Ok(Some(match &entry.content {
+            Content::Partial(partial) if !partial.is_complete() => partial.present_ranges(),
+            _ => PartialTree::all_ranges(entry.size().value()),
+        }))
+    }
+}
+
+/// What `get_or_create` found.
+enum Found {
+    Complete,
+    OnDisk(FileNo),
+    Live(Arc<Partial>),
+}
+
+impl MapMut for FsStore {
+    type EntryMut = Entry;
+
+    async fn get_mut(&self, hash: &Hash) -> Result<Option<Entry>> {
+        self.entry(*hash).await
+    }
+
+    async fn get_or_create(&self, hash: Hash, size: u64) -> Result<Entry> {
+        let limit = self.engine.options.max_blob_size;
+        if size > limit {
+            return Err(Error::TooLarge { size, limit });
+        }
+        if hash == Hash::EMPTY {
+            self.engine.state().check_writable()?;
+            return Ok(self.empty_entry());
+        }
+        let pins = &self.engine.pins;
+        let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
+        loop {
+            let (found, _pin) = self
+                .engine
+                .transact(&keys, 0, |state, looked| {
+                    let pin = pins.get_or_create(state, hash);
+                    Ok(match state.pending_blob(&hash, looked) {
+                        Some((old, Killed::Queued)) if old.complete_size().is_some() => {
+                            Decision::Join(hash, (Found::Complete, pin))
+                        }
+                        Some((BlobState::Partial { no }, _)) => match state.partials.get(&hash) {
+                            Some(partial) => Decision::Nothing((Found::Live(partial), pin)),
+                            None => Decision::Nothing((Found::OnDisk(no), pin)),
+                        },
+                        Some(_) => Decision::Nothing((Found::Complete, pin)),
+                        None => Decision::Nothing((Found::Live(state.partials.get_or_begin(hash, size)), pin)),
+                    })
+                })
+                .await?;
+            let partial = match found {
+                Found::Live(partial) => partial,
+                Found::OnDisk(no) => self.load_partial(hash, no).await?,
+                Found::Complete => match self.entry(hash).await? {
+                    Some(entry) => return Ok(entry),
+                    // Deleted in between.
+                    None => continue,
+                },
+            };
+            partial.claim(size)?;
+            return Ok(self.partial_entry(partial));
+        }
+    }
+
+    async fn insert_complete(&self, entry: Entry) -> Result<()> {
+        let Content::Partial(partial) = entry.content else { return Ok(()) };
+        let engine = self.engine.clone();
+        unblock(move || partial.insert_complete(&engine)).await
+    }
+}

@@ -1,0 +1,236 @@
+//! The files of a partial blob: bytes, pairs, and which ranges are valid (E45-E47).
+//!
+//! Pairs lie in the order of their parents' numbers, which no size claim changes; the pre-order that complete blobs
+//! have is written when the blob is complete.
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bao_tree::io::BaoContentItem;
+use blob_traits::{BatchPlan, Error, Hash, PartialTree, Result, StoredParent};
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+
+use super::{Partial, Storage, memory::Memory, memory::pair_bytes};
+use crate::{
+    engine::{Decision, Engine, Keys},
+    files::read_range,
+    format::bits::{Bits, MAX_LEN, SizeState},
+    handle::Guard,
+    layout::FileNo,
+    op::{Op, Orphan, OrphanKind},
+    outboard::read_pair,
+    vfs::{Access, FileRef, VfsFile},
+};
+
+/// The open files of a partial blob.
+#[derive(Debug)]
+pub(super) struct Disk {
+    pub(super) hash: Hash,
+    pub(super) no: FileNo,
+    pub(super) data: FileRef,
+    pub(super) pairs: FileRef,
+    /// There is something that `.bits` does not say yet.
+    dirty: AtomicBool,
+    _guard: Arc<Guard>,
+}
+
+impl Disk {
+    pub(super) fn set_dirty(&self) {
+        self.dirty.store(true, Ordering::Release);
+    }
+
+    /// Writes what was planned of a batch; leaves that follow each other in one go.
+    pub(super) fn write(&self, plan: &BatchPlan, batch: &[BaoContentItem]) -> Result<()> {
+        let failed = |e| Error::io("write a partial blob", "", e);
+        for planned in plan.parents() {
+            if let Some(BaoContentItem::Parent(parent)) = batch.get(planned.index) {
+                let offset = planned.parent.number() * 64;
+                self.pairs.write_all_at(&pair_bytes(&parent.pair), offset).map_err(failed)?;
+            }
+        }
+        let mut run: (u64, Vec<u8>) = (0, Vec::new());
+        for planned in plan.leaves() {
+            let Some(BaoContentItem::Leaf(leaf)) = batch.get(planned.index) else { continue };
+            if leaf.offset != run.0 + run.1.len() as u64 || run.1.len() >= 1 << 20 {
+                self.data.write_all_at(&run.1, run.0).map_err(failed)?;
+                run = (leaf.offset, Vec::new());
+            }
+            run.1.extend_from_slice(&leaf.data);
+        }
+        self.data.write_all_at(&run.1, run.0).map_err(failed)
+    }
+
+    pub(super) async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        read_range(self.data.clone(), offset, len).await.map_err(|e| {
+            if e.kind() == io::ErrorKind::UnexpectedEof {
+                let what = "its partial file is too short".to_owned();
+                return Error::Damaged { hash: self.hash, what }.into();
+            }
+            e
+        })
+    }
+
+    pub(super) fn pair(&self, parent: StoredParent) -> io::Result<[u8; 64]> {
+        read_pair(&*self.pairs, parent.number() * 64)
+    }
+}
+
+impl Partial {
+    /// Opens the partial blob that a record speaks of. Its ranges are those of its `.bits`; none, where that is missing
+    /// or bad (E46).
+    pub(crate) fn load_from_disk(engine: &Arc<Engine>, hash: Hash, no: FileNo) -> Result<Arc<Self>> {
+        if let Some(partial) = engine.state().partials.get(&hash) {
+            return Ok(partial);
+        }
+        let guard = engine.state().guard(no);
+        let (vfs, layout) = (&engine.vfs, &engine.layout);
+        let open = |path: PathBuf| match vfs.open(&path, Access::ReadWrite) {
+            Ok(file) => Ok(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(Error::Damaged { hash, what: format!("{} is missing", path.display()) })
+            }
+            Err(e) => Err(Error::io("open", path, e)),
+        };
+        let data = open(layout.partial_data(&hash, no))?;
+        let pairs = open(layout.partial_pairs(&hash, no))?;
+        let tree = read_bits(engine, hash, no)?;
+        let disk = Disk { hash, no, data, pairs, dirty: AtomicBool::new(false), _guard: guard };
+        let partial = Self::new(hash, tree, Storage::Disk(Arc::new(disk)));
+        let mut state = engine.state();
+        let loaded = state.partials.loaded(partial);
+        Ok(loaded)
+    }
+
+    /// Moves the blob from memory to files of its own (E45). The caller holds `io`.
+    pub(super) fn to_disk_locked(&self, engine: &Engine, memory: &Memory) -> Result<()> {
+        let no = engine.new_file_no();
+        let made = self.make_files(engine, no, memory);
+        let recorded = made.and_then(|disk| self.record_begin(engine, no).map(|begun| begun.then_some(disk)));
+        match recorded {
+            Ok(Some(disk)) => {
+                self.inner().storage = Storage::Disk(Arc::new(disk));
+                Ok(())
+            }
+            // It was completed or deleted meanwhile, or the record may be on disk although it failed: the files go
+            // once a later record is durable, or when the store is opened again.
+            other => {
+                let mut state = engine.state();
+                let seq = state.last_seq();
+                state.orphans.push((seq, Orphan { hash: self.hash, no, what: OrphanKind::All }));
+                other.map(drop)
+            }
+        }
+    }
+
+    fn make_files(&self, engine: &Engine, no: FileNo, memory: &Memory) -> Result<Disk> {
+        let (vfs, layout, hash) = (&engine.vfs, &engine.layout, self.hash);
+        let create = |path: PathBuf| vfs.create_new(&path).map_err(|e| Error::io("create", path, e));
+        let data = create(layout.partial_data(&hash, no))?;
+        let pairs = create(layout.partial_pairs(&hash, no))?;
+        let failed = |e| Error::io("write", layout.partial_data(&hash, no), e);
+        for (offset, bytes) in memory.runs() {
+            data.write_all_at(bytes, offset).map_err(failed)?;
+        }
+        for (number, pair) in memory.pairs() {
+            pairs.write_all_at(pair, number * 64).map_err(failed)?;
+        }
+        let guard = engine.state().guard(no);
+        let disk = Disk { hash, no, data, pairs, dirty: AtomicBool::new(false), _guard: guard };
+        self.write_bits(engine, &disk)?;
+        Ok(disk)
+    }
+
+    /// Has the beginning of a partial blob recorded; `false`: there is another state by now.
+    fn record_begin(&self, engine: &Engine, no: FileNo) -> Result<bool> {
+        let hash = self.hash;
+        let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
+        engine.transact_blocking(&keys, 0, |state, looked| {
+            let free = state.pending_blob(&hash, looked).is_none() && state.partials.is_current(self);
+            Ok(if free {
+                Decision::Write(vec![Op::PartialBegin { hash, no }], SmallVec::new(), true)
+            } else {
+                Decision::Nothing(false)
+            })
+        })
+    }
+
+    /// Syncs the files, then says in `.bits` what is valid in them. The caller holds `io`.
+    pub(super) fn sync_disk_locked(&self, engine: &Engine, disk: &Disk) -> Result<()> {
+        if !disk.dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let written = self.write_bits(engine, disk);
+        if written.is_err() {
+            // What a failed sync covered is not certain (E26): the files say again what the last `.bits` said.
+            engine.state().partials.forget(self);
+        }
+        written
+    }
+
+    fn write_bits(&self, engine: &Engine, disk: &Disk) -> Result<()> {
+        let (vfs, layout, hash, no) = (&engine.vfs, &engine.layout, self.hash, disk.no);
+        let (size, ranges) = {
+            let inner = self.inner();
+            (inner.tree.size(), inner.tree.present_ranges())
+        };
+        let failed = |doing: &'static str| move |e| Error::io(doing, layout.partial_bits(&hash, no), e);
+        disk.data.sync_data().map_err(failed("sync"))?;
+        disk.pairs.sync_data().map_err(failed("sync"))?;
+        let size_state = if size.is_verified() { SizeState::Verified } else { SizeState::Claimed };
+        let bits = Bits { hash, no, size: size.value(), size_state, ranges };
+        let bytes = bits.encode().map_err(|e| failed("encode")(io::Error::other(e)))?;
+        let temp = layout.temp(engine.new_file_no(), "bits");
+        let file = vfs.create_new(&temp).map_err(failed("create"))?;
+        let placed = file
+            .write_all_at(&bytes, 0)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| vfs.replace(&temp, &layout.partial_bits(&hash, no)));
+        if let Err(e) = placed {
+            let _ = vfs.remove_file(&temp);
+            return Err(failed("write")(e));
+        }
+        sync_partial_dir(engine)
+    }
+}
+
+/// Makes the names in `partial/` durable, not while files are being moved out of it (E41).
+pub(super) fn sync_partial_dir(engine: &Engine) -> Result<()> {
+    let _not_moving = engine.moving.read().unwrap_or_else(PoisonError::into_inner);
+    let dir = engine.layout.partial_dir();
+    engine.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e))
+}
+
+fn read_bits(engine: &Engine, hash: Hash, no: FileNo) -> Result<PartialTree> {
+    let path = engine.layout.partial_bits(&hash, no);
+    let file = match engine.vfs.open(&path, Access::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(PartialTree::new(0)),
+        Err(e) => return Err(Error::io("open", path, e)),
+    };
+    let bytes = read_all(&*file).map_err(|e| Error::io("read", path, e))?;
+    let bits = bytes.and_then(|bytes| Bits::decode(&bytes).ok()).filter(|bits| (bits.hash, bits.no) == (hash, no));
+    Ok(match bits {
+        Some(bits) if bits.size <= engine.options.max_blob_size => {
+            PartialTree::restore(bits.size, bits.size_state == SizeState::Verified, &bits.ranges)
+        }
+        _ => PartialTree::new(0),
+    })
+}
+
+/// Reads a whole file; `None` for one that is longer than any `.bits`.
+fn read_all(file: &dyn VfsFile) -> io::Result<Option<Vec<u8>>> {
+    let size = file.stat()?.size;
+    if size > MAX_LEN as u64 {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Some(bytes))
+}

@@ -1,0 +1,95 @@
+//! Reading the bytes of blobs (E70).
+
+use std::{io, sync::Arc};
+
+use blob_traits::{Error, Hash, ReadBlob};
+use bytes::Bytes;
+use iroh_io::AsyncSliceReader;
+
+use crate::{
+    entry::Entry,
+    files::{FileKey, read_range},
+    partial::Partial,
+    reference::ReferencedReader,
+};
+
+/// Reads a blob. Holds no file open between reads, but for a file of the user's.
+#[derive(Debug)]
+pub struct FsReader(pub(crate) Source);
+
+/// What is read.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Memory(Bytes),
+    Plain(Plain),
+    Referenced(ReferencedReader),
+    Partial(Arc<Partial>),
+}
+
+/// Bytes that lie in a row in one of our files.
+#[derive(Debug)]
+pub(crate) struct Plain {
+    entry: Entry,
+    key: FileKey,
+    base: u64,
+    size: u64,
+}
+
+impl Plain {
+    /// `entry` pins the file.
+    pub(crate) fn new(entry: Entry, key: FileKey, base: u64, size: u64) -> Self {
+        Self { entry, key, base, size }
+    }
+
+    async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let len = clamp(self.size, offset, len);
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        let file = self.entry.open(self.key)?;
+        read_range(file, self.base + offset, len).await.map_err(|e| ends_early(self.entry.hash, e))
+    }
+}
+
+/// How much of a read lies inside of a blob.
+pub(crate) fn clamp(size: u64, offset: u64, len: usize) -> usize {
+    usize::try_from(size.saturating_sub(offset)).map_or(len, |rest| rest.min(len))
+}
+
+/// A file of ours that ends too early is damage of this blob.
+fn ends_early(hash: Hash, error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Error::Damaged { hash, what: "its file is too short".to_owned() }.into();
+    }
+    error
+}
+
+impl ReadBlob for FsReader {
+    async fn read_range(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
+        match &mut self.0 {
+            Source::Memory(bytes) => {
+                let len = clamp(bytes.len() as u64, offset, len);
+                let start = usize::try_from(offset).unwrap_or(0);
+                Ok(if len == 0 { Bytes::new() } else { bytes.slice(start..start + len) })
+            }
+            Source::Plain(plain) => plain.read(offset, len).await,
+            Source::Referenced(referenced) => referenced.read(offset, len).await,
+            Source::Partial(partial) => partial.read(offset, len).await,
+        }
+    }
+}
+
+impl AsyncSliceReader for FsReader {
+    async fn read_at(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.read_range(offset, len).await
+    }
+
+    async fn size(&mut self) -> io::Result<u64> {
+        Ok(match &self.0 {
+            Source::Memory(bytes) => bytes.len() as u64,
+            Source::Plain(plain) => plain.size,
+            Source::Referenced(referenced) => referenced.size(),
+            Source::Partial(partial) => partial.size().value(),
+        })
+    }
+}

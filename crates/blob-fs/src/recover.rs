@@ -1,0 +1,198 @@
+//! Opening (E62): finds where the log ends, brings the index up to it, clears away what a crash left.
+
+mod clean;
+mod replay;
+mod segments;
+
+use std::{ops::Range, path::PathBuf};
+
+use blob_traits::{Error, Hash, Result};
+
+use self::{
+    replay::Replay,
+    segments::{LogSegment, Segments},
+};
+use crate::{
+    format::{
+        record::{Place, decode_header},
+        scan::{self, EndReason, ScanFrom, ScanLimits, SeqRule, SmallPayloads},
+    },
+    index::Index,
+    layout::Layout,
+    log::{Log, Tail},
+    options::Options,
+    row::Checkpoint,
+};
+
+/// What opening a store found and mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// Records of the log that the index did not have.
+    pub replayed_records: u64,
+    /// Bytes at the end of the log that a crash left unfinished; none of them had been acknowledged.
+    pub torn_bytes: u64,
+    /// Ranges of the log that cannot be read. What lay in them is lost to this store; nothing was removed.
+    pub damaged: Vec<DamagedRange>,
+    /// Blobs whose record is fine and whose bytes are damaged or missing; reading them fails.
+    pub damaged_blobs: Vec<Hash>,
+    /// Files of operations that had not been finished, removed.
+    pub removed_files: u64,
+    /// Files that were put aside into `quarantine/`.
+    pub quarantined: Vec<PathBuf>,
+    /// The index was not there and has been rebuilt from the log.
+    pub rebuilt_index: bool,
+}
+
+/// A range of a segment that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRange {
+    /// The segment.
+    pub path: PathBuf,
+    /// The bytes.
+    pub range: Range<u64>,
+}
+
+/// A store that is ready to be used.
+pub(crate) struct Recovered {
+    pub(crate) store_id: [u8; 16],
+    pub(crate) index: Index,
+    pub(crate) log: Log,
+    pub(crate) published: Checkpoint,
+    pub(crate) next_seq: u64,
+    pub(crate) recovery: Recovery,
+}
+
+/// Seqs that may lie in an unfinished write at the end of the log are left out, so that none is used twice (E4).
+const SEQ_GAP: u64 = 1 << 20;
+
+/// Brings a store, whose lock is held, into order. Each step may be interrupted and repeated.
+pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
+    let vfs = &options.vfs;
+    let mut recovery = Recovery::default();
+    let segments = segments::list(&**vfs, layout, &mut recovery)?;
+    let has_index = clean::exists(&**vfs, &layout.index())?;
+    let store_id = match segments.store_id() {
+        Some(id) => id,
+        None => clean::new_store_id(&**vfs),
+    };
+    if segments.log.is_empty() && has_index {
+        return fresh_log(options, layout, recovery);
+    }
+    let index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
+    recovery.rebuilt_index = !has_index && !segments.log.is_empty();
+    let mut replay = Replay::new(vfs.clone(), layout.clone(), index)?;
+    let checkpoint = replay.checkpoint();
+    segments.check(&checkpoint, layout)?;
+    let tail = read_log(layout, &segments, &checkpoint, &mut replay, &mut recovery)?;
+    let (index, published) = replay.finish(&mut recovery)?;
+    clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
+    let torn = recovery.torn_bytes > 0;
+    let next_seq = tail.last_seq + 1 + if torn { SEQ_GAP } else { 0 };
+    let mut log = Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, segments.highest, tail);
+    if let Some(last) = segments.log.last()
+        && published.segment == tail.segment
+        && published.end == tail.end
+        && last.size == tail.end
+        && checkpoint == published
+    {
+        log.resume(&last.header, last.file.clone());
+    }
+    Ok(Recovered { store_id, index, log, published, next_seq, recovery })
+}
+
+/// A store that has an index and no log: nothing was ever written to it, or its log is lost.
+fn fresh_log(options: &Options, layout: &Layout, mut recovery: Recovery) -> Result<Recovered> {
+    let vfs = &options.vfs;
+    let index = Index::open(vfs, layout, None, options.index_cache)?;
+    if index.checkpoint()? != Checkpoint::default() {
+        return Err(Error::DamagedStore {
+            path: layout.log_dir(),
+            what: "the index refers to a log, and there are no segments; restore them from a backup".to_owned(),
+        });
+    }
+    clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
+    let store_id = index.store_id()?;
+    let log = Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, 0, Tail::default());
+    Ok(Recovered { store_id, index, log, published: Checkpoint::default(), next_seq: 1, recovery })
+}
+
+/// Reads all that comes after the checkpoint, and finds where the log ends (E62 step 5, E63).
+fn read_log(
+    layout: &Layout,
+    segments: &Segments,
+    checkpoint: &Checkpoint,
+    replay: &mut Replay,
+    recovery: &mut Recovery,
+) -> Result<Tail> {
+    let mut tail = Tail { segment: checkpoint.segment, end: checkpoint.end, last_seq: checkpoint.seq };
+    let first = segments.log.partition_point(|segment| segment.header.segment < checkpoint.segment);
+    for (i, segment) in segments.log.iter().enumerate().skip(first) {
+        let id = segment.header.segment;
+        let from = if id == checkpoint.segment {
+            ScanFrom { offset: checkpoint.end, next_seq: checkpoint.seq + 1 }
+        } else {
+            ScanFrom { offset: segment.header.len(), next_seq: segment.header.base_seq }
+        };
+        let known_end = segments.log.get(i + 1).map(LogSegment::prev_end);
+        let path = layout.segment(id);
+        if known_end.is_none() {
+            // What a dead process could not sync may be in the page cache and not on the disk (E62 step 5).
+            let reread = segment.file.sync_data().and_then(|()| segment.file.drop_cached());
+            reread.map_err(|e| Error::io("sync", &path, e))?;
+        }
+        if known_end.is_some_and(|end| end < from.offset) {
+            return Err(Error::DamagedStore {
+                path: layout.index(),
+                what: "it is ahead of the log; move this file away and open the store again to rebuild it".to_owned(),
+            });
+        }
+        let limits = ScanLimits {
+            known_end,
+            checkpoint_seq: checkpoint.seq,
+            seqs: SeqRule::Consecutive,
+            small: SmallPayloads::Read,
+        };
+        let end = scan::scan(&*segment.file, &segment.header, from, limits, &mut |scanned| {
+            replay.take(id, &segment.header.key, scanned, recovery)
+        })
+        .map_err(|e: replay::Stop| e.into_error(&path))?;
+        tail = Tail { segment: id, end: end.end, last_seq: end.last_seq };
+        if end.reason == EndReason::Torn {
+            recovery.torn_bytes += segment.size.saturating_sub(end.end);
+        }
+        replay.commit_if_large()?;
+    }
+    Ok(tail)
+}
+
+impl Segments {
+    /// Whether the log is the one that the index speaks of (E37).
+    fn check(&self, checkpoint: &Checkpoint, layout: &Layout) -> Result<()> {
+        if checkpoint.segment == 0 {
+            return Ok(());
+        }
+        let mismatch = || Error::DamagedStore {
+            path: layout.index(),
+            what: "it does not match the log; move this file away and open the store again to rebuild it".to_owned(),
+        };
+        let segment =
+            self.log.iter().find(|segment| segment.header.segment == checkpoint.segment).ok_or_else(mismatch)?;
+        let mut bytes = [0; 80];
+        let read = segment.file.read_exact_at(&mut bytes, checkpoint.start);
+        match read {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Err(mismatch()),
+            other => other.map_err(|e| Error::io("read", layout.segment(checkpoint.segment), e))?,
+        }
+        let place =
+            Place { key: &segment.header.key, segment: checkpoint.segment, offset: checkpoint.start };
+        let header = decode_header(&bytes, place).map_err(|_| mismatch())?;
+        let ends = checkpoint.start.checked_add(header.padded_len()) == Some(checkpoint.end);
+        let same = header.seq == checkpoint.seq && bytes.last_chunk() == Some(&checkpoint.check);
+        if ends && same && segment.size >= checkpoint.end { Ok(()) } else { Err(mismatch()) }
+    }
+
+    fn store_id(&self) -> Option<[u8; 16]> {
+        self.log.first().map(|segment| segment.header.store_id)
+    }
+}

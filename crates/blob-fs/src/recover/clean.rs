@@ -1,0 +1,54 @@
+//! Clears away what a crash left (E41, E47, E62 step 7).
+
+use std::{io, path::Path};
+
+use blob_traits::{Error, Result};
+
+use super::Recovery;
+use crate::{
+    index::Index,
+    layout::{Layout, parse_blob_file},
+    row::BlobState,
+    vfs::{Kind, Vfs},
+};
+
+/// Whether a name is taken.
+pub(super) fn exists(vfs: &dyn Vfs, path: &Path) -> Result<bool> {
+    match vfs.stat(path) {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::io("look at", path, e)),
+    }
+}
+
+/// A name for a store that no store has.
+pub(super) fn new_store_id(vfs: &dyn Vfs) -> [u8; 16] {
+    let mut id = [0; 16];
+    vfs.random(&mut id);
+    id
+}
+
+/// Empties `temp/`, out of which replay has moved what records name, and removes files of partial blobs that were
+/// never begun (E47).
+pub(super) fn temporaries(vfs: &dyn Vfs, layout: &Layout, index: &Index, recovery: &mut Recovery) -> Result<()> {
+    let reader = index.reader()?;
+    for dir in [layout.temp_dir(), layout.partial_dir()] {
+        let names = vfs.read_dir(&dir).map_err(|e| Error::io("list", &dir, e))?;
+        for name in names {
+            let path = dir.join(&name);
+            if dir == layout.partial_dir() {
+                // Names that are none of ours are left alone.
+                let Some((hash, no, _)) = parse_blob_file(&name) else { continue };
+                if reader.blob(&hash)?.is_some_and(|row| row.state == BlobState::Partial { no }) {
+                    continue;
+                }
+            }
+            let is_file = vfs.stat(&path).is_ok_and(|stat| stat.kind != Kind::Dir);
+            if is_file {
+                vfs.remove_file(&path).map_err(|e| Error::io("remove", path, e))?;
+                recovery.removed_files += 1;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Applies what the log says to the index (E62 steps 5 to 7).
+
+use std::{io, path::Path, sync::Arc};
+
+use blob_traits::{BlobFormat, Error, Hash, HashAndFormat, Result, Tag};
+
+use super::{DamagedRange, Recovery};
+use crate::{
+    committer::{move_pair, remove_orphan},
+    format::{
+        record::{Body, CameFrom, Place as RecordPlace, encode_header},
+        scan::{ScanError, Scanned, ScannedRecord},
+    },
+    index::{Commit, Index, IndexReader},
+    layout::{FileNo, Layout},
+    op::{Orphan, OrphanKind},
+    overlay::{Change, Overlay},
+    row::{BlobRow, BlobState, Checkpoint, Place, TagRow},
+    state::{Move, orphan},
+    vfs::Vfs,
+};
+
+/// Rows that are gathered before they go to the index.
+const BATCH: usize = 65_536;
+
+/// The index on its way to the end of the log.
+#[derive(Debug)]
+pub(super) struct Replay {
+    vfs: Arc<dyn Vfs>,
+    layout: Layout,
+    index: Index,
+    reader: IndexReader,
+    overlay: Overlay,
+    checkpoint: Checkpoint,
+    moves: Vec<Move>,
+    orphans: Vec<Orphan>,
+    /// Large blobs without their files, unless a later record says otherwise.
+    lost: Vec<(Hash, BlobState)>,
+    changed: bool,
+}
+
+impl Replay {
+    pub(super) fn new(vfs: Arc<dyn Vfs>, layout: Layout, index: Index) -> Result<Self> {
+        let (reader, checkpoint, orphans) = (index.reader()?, index.checkpoint()?, index.unlink()?);
+        let (overlay, moves, changed) = (Overlay::default(), Vec::new(), !orphans.is_empty());
+        let lost = Vec::new();
+        Ok(Self { vfs, layout, index, reader, overlay, checkpoint, moves, orphans, lost, changed })
+    }
+
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        self.checkpoint
+    }
+
+    /// Takes what a scan found.
+    pub(super) fn take(
+        &mut self,
+        segment: u32,
+        key: &[u8; 32],
+        scanned: Scanned,
+        recovery: &mut Recovery,
+    ) -> Result<(), Stop> {
+        let transaction = match scanned {
+            Scanned::Damage(damage) => {
+                let path = self.layout.segment(segment);
+                recovery.damaged.push(DamagedRange { path, range: damage.range });
+                return Ok(());
+            }
+            Scanned::Transaction(transaction) => transaction,
+        };
+        for record in &transaction.records {
+            recovery.replayed_records += 1;
+            self.apply(segment, record, recovery)?;
+        }
+        if let Some(last) = transaction.records.last() {
+            let place = RecordPlace { key, segment, offset: last.offset };
+            let header = encode_header(place, &last.header);
+            self.changed = true;
+            self.checkpoint = Checkpoint {
+                segment,
+                start: last.offset,
+                end: transaction.end,
+                seq: last.header.seq,
+                check: header.last_chunk().copied().unwrap_or_default(),
+            };
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, segment: u32, record: &ScannedRecord, recovery: &mut Recovery) -> Result<(), Stop> {
+        let seq = record.header.seq;
+        let hash = record.header.hash;
+        let offset = u32::try_from(record.offset).map_err(|_| Error::DamagedStore {
+            path: self.layout.segment(segment),
+            what: "it is longer than a segment can be".to_owned(),
+        })?;
+        let place = Place { segment, offset };
+        let set = |state| Change::Set(BlobRow { seq, place, state });
+        match &record.body {
+            Body::Small { data_len } => {
+                let data = record.payload.get(..*data_len as usize).unwrap_or_default();
+                if Hash::new(data) == hash {
+                    self.set_blob(hash, set(BlobState::Small { size: *data_len }))?;
+                } else {
+                    recovery.damaged_blobs.push(hash);
+                }
+            }
+            Body::Large { size, no, came_from } => {
+                self.moves.push(Move { hash, no: *no, from: *came_from });
+                let state = BlobState::Large { size: *size, no: *no };
+                if !self.files_are_there(hash, *no, *size, *came_from)? {
+                    self.lost.push((hash, state));
+                }
+                self.set_blob(hash, set(state))?;
+            }
+            Body::Referenced { size, no, .. } => {
+                if *no != FileNo::NONE {
+                    self.moves.push(Move { hash, no: *no, from: CameFrom::Temp });
+                }
+                self.set_blob(hash, set(BlobState::Referenced { size: *size, no: *no }))?;
+            }
+            Body::PartialBegin { no, .. } => self.set_blob(hash, set(BlobState::Partial { no: *no }))?,
+            Body::Delete(entries) => {
+                for (hash, _) in entries {
+                    self.set_blob(*hash, Change::Removed)?;
+                }
+            }
+            Body::TagSet { format, name } => {
+                let format = if *format == 0 { BlobFormat::Raw } else { BlobFormat::HashSeq };
+                let row = TagRow { seq, place, content: HashAndFormat { hash, format } };
+                self.overlay.tags.insert(Tag::from(name.as_slice()), Change::Set(row));
+            }
+            Body::TagDelete(entries) => {
+                for (_, name) in entries {
+                    self.overlay.tags.insert(Tag::from(name.as_slice()), Change::Removed);
+                }
+            }
+            Body::PackEnd { .. } | Body::Mark | Body::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// Whether the files of a large blob are there and of the right length.
+    fn files_are_there(&self, hash: Hash, no: FileNo, size: u64, came_from: CameFrom) -> Result<bool, Error> {
+        let before = match came_from {
+            CameFrom::Temp => self.layout.temp_data(&hash, no),
+            CameFrom::Partial => self.layout.partial_data(&hash, no),
+            CameFrom::Data => self.layout.data(&hash, no),
+        };
+        for path in [self.layout.data(&hash, no), before] {
+            match self.vfs.stat(&path) {
+                Ok(stat) => return Ok(stat.size == size),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Error::io("look at", path, e)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn set_blob(&mut self, hash: Hash, change: Change<BlobRow>) -> Result<(), Stop> {
+        let old = match self.overlay.blobs.get(&hash) {
+            Some(change) => change.row(),
+            None => self.reader.blob(&hash)?,
+        };
+        let new = change.row().map(|row| row.state);
+        if let Some(orphan) = old.and_then(|old| orphan(hash, old.state, new)) {
+            if orphan.what == OrphanKind::All {
+                self.moves.retain(|moved| moved.no != orphan.no);
+            }
+            self.orphans.push(orphan);
+        }
+        self.overlay.blobs.insert(hash, change);
+        Ok(())
+    }
+
+    /// Brings what was read so far into the index if it is a lot, so that memory stays bounded.
+    pub(super) fn commit_if_large(&mut self) -> Result<()> {
+        if self.overlay.rows() >= BATCH { self.commit() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let mut dirs = std::collections::BTreeSet::new();
+        for moved in std::mem::take(&mut self.moves) {
+            move_pair(&*self.vfs, &self.layout, &moved)?;
+            dirs.insert(self.layout.data_subdir(&moved.hash));
+            dirs.insert(self.layout.data_dir());
+        }
+        dirs.into_iter().try_for_each(|dir| self.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)))?;
+        let (overlay, checkpoint) = (&self.overlay, self.checkpoint);
+        self.index.commit(&Commit { overlay, checkpoint, unlink: &self.orphans })?;
+        self.overlay = Overlay::default();
+        self.reader = self.index.reader()?;
+        Ok(())
+    }
+
+    /// Brings all that was read into the index and removes the files that nobody needs.
+    pub(super) fn finish(mut self, recovery: &mut Recovery) -> Result<(Index, Checkpoint)> {
+        if self.changed {
+            self.commit()?;
+        }
+        for (hash, state) in std::mem::take(&mut self.lost) {
+            if self.reader.blob(&hash)?.is_some_and(|row| row.state == state) {
+                recovery.damaged_blobs.push(hash);
+            }
+        }
+        if !self.orphans.is_empty() {
+            for orphan in std::mem::take(&mut self.orphans) {
+                remove_orphan(&*self.vfs, &self.layout, &orphan)?;
+                recovery.removed_files += 1;
+            }
+            self.commit()?;
+        }
+        Ok((self.index, self.checkpoint))
+    }
+}
+
+/// Why replaying stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Scan(ScanError),
+    Store(Error),
+}
+
+impl From<ScanError> for Stop {
+    fn from(error: ScanError) -> Self {
+        Self::Scan(error)
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Stop {
+    pub(super) fn into_error(self, path: &Path) -> Error {
+        match self {
+            Self::Store(error) => error,
+            Self::Scan(ScanError::Io(e)) => Error::io("read", path, e),
+            Self::Scan(ScanError::Unsupported { offset, cause }) => Error::UnsupportedFormat {
+                path: path.to_owned(),
+                found: format!("{cause} at offset {offset}"),
+                supported: "records of version 1".to_owned(),
+            },
+        }
+    }
+}

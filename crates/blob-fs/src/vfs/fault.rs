@@ -1,0 +1,481 @@
+//! A file system that fails on command, for tests.
+
+use std::{
+    collections::VecDeque,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
+
+use super::{Access, FileRef, Stat, Vfs, VfsFile};
+
+/// So many of the latest operations are kept for [`FaultVfs::operations`].
+const KEPT: usize = 1024;
+
+/// A test tool: passes every call on to another [`Vfs`], counts it, and makes the one it is told to fail.
+///
+/// Clones share the count and the fault, so a test keeps one and gives another to the store.
+#[derive(Clone, Debug)]
+pub struct FaultVfs {
+    inner: Arc<dyn Vfs>,
+    state: Arc<Mutex<State>>,
+}
+
+/// What shall fail, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Which of the matching operations after [`FaultVfs::arm`], counted from 1.
+    pub at: u64,
+    /// Whether the matching ones after it fail too.
+    pub repeat: Repeat,
+    /// How it fails.
+    pub kind: FaultKind,
+    /// Which operations match and are counted.
+    pub only: Ops,
+}
+
+/// Whether a fault passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeat {
+    /// One operation fails.
+    Once,
+    /// All fail from then on. As on Linux, a failed sync of a file is reported once: if nothing is written in
+    /// between, the next sync through the same handle succeeds, whatever happened to the bytes.
+    Sticky,
+}
+
+/// How an operation fails. The numbers are the system's error numbers (`ENOSPC`, `EIO`, `EDQUOT`, ...).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Nothing is done.
+    Error(i32),
+    /// All is done, and an error reported nonetheless.
+    DoneError(i32),
+    /// Matches writes alone: half of the bytes are written, and that number is returned.
+    ShortWrite,
+    /// Matches writes alone: half of the bytes are written, and an error is reported.
+    TornWrite(i32),
+}
+
+/// A set of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ops {
+    /// All of them.
+    Any,
+    /// Those that change something: creating, writing, setting lengths, names and directories.
+    Writes,
+    /// Syncs of files and directories.
+    Syncs,
+    /// This one.
+    Just(Op),
+}
+
+/// An operation of a [`Vfs`] or [`VfsFile`], named as the method is.
+#[expect(missing_docs, reason = "each has the name of a documented method")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Op {
+    CreateNew,
+    CreateUser,
+    Open,
+    OpenUser,
+    CreateDir,
+    Stat,
+    ReadDir,
+    Rename,
+    Replace,
+    HardLink,
+    Reflink,
+    RemoveFile,
+    SyncDir,
+    Canonicalize,
+    ReadAt,
+    ReadAtNowait,
+    WriteAt,
+    SetLen,
+    SyncData,
+    FileStat,
+    DropCached,
+    TryLock,
+}
+
+/// An operation that took place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Which one.
+    pub op: Op,
+    /// What it was done to; where two names are given, the first. An open file goes by the name it was opened with.
+    pub path: PathBuf,
+}
+
+impl Ops {
+    /// Whether an operation is in the set.
+    pub fn contains(self, op: Op) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Just(this) => this == op,
+            Self::Syncs => matches!(op, Op::SyncData | Op::SyncDir),
+            Self::Writes => matches!(
+                op,
+                Op::CreateNew
+                    | Op::CreateUser
+                    | Op::CreateDir
+                    | Op::Rename
+                    | Op::Replace
+                    | Op::HardLink
+                    | Op::Reflink
+                    | Op::RemoveFile
+                    | Op::WriteAt
+                    | Op::SetLen
+            ),
+        }
+    }
+}
+
+impl Fault {
+    fn matches(&self, op: Op) -> bool {
+        let writes_alone = matches!(self.kind, FaultKind::ShortWrite | FaultKind::TornWrite(_));
+        self.only.contains(op) && (!writes_alone || op == Op::WriteAt)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    fault: Option<Fault>,
+    /// Matching operations since the fault was armed.
+    n_matched: u64,
+    fired: Option<Operation>,
+    n_operations: u64,
+    latest: VecDeque<Operation>,
+}
+
+impl State {
+    /// Counts an operation and decides about it.
+    fn count(&mut self, op: Op, path: &Path) -> Option<FaultKind> {
+        self.n_operations += 1;
+        if self.latest.len() == KEPT {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(Operation { op, path: path.into() });
+        let fault = self.fault.filter(|fault| fault.matches(op))?;
+        self.n_matched += 1;
+        let hit = match fault.repeat {
+            Repeat::Once => self.n_matched == fault.at,
+            Repeat::Sticky => self.n_matched >= fault.at,
+        };
+        if !hit {
+            return None;
+        }
+        self.fired.get_or_insert_with(|| Operation { op, path: path.into() });
+        Some(fault.kind)
+    }
+}
+
+impl FaultVfs {
+    /// Wraps a file system; nothing fails yet.
+    pub fn new(inner: Arc<dyn Vfs>) -> Self {
+        Self { inner, state: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets what shall fail, instead of what was set before.
+    pub fn arm(&self, fault: Fault) {
+        let mut state = self.state();
+        state.fault = Some(fault);
+        state.n_matched = 0;
+        state.fired = None;
+    }
+
+    /// Lets nothing fail any more. [`fired`](Self::fired) keeps its answer.
+    pub fn disarm(&self) {
+        self.state().fault = None;
+    }
+
+    /// Returns the number of operations so far.
+    pub fn count(&self) -> u64 {
+        self.state().n_operations
+    }
+
+    /// Returns the number of operations since [`arm`](Self::arm) that match the fault.
+    pub fn matched(&self) -> u64 {
+        self.state().n_matched
+    }
+
+    /// Returns the first operation that the fault made fail.
+    pub fn fired(&self) -> Option<Operation> {
+        self.state().fired.clone()
+    }
+
+    /// Returns the latest operations, at most 1,024, in order.
+    pub fn operations(&self) -> Vec<Operation> {
+        self.state().latest.iter().cloned().collect()
+    }
+
+    /// Counts an operation and does it, or not.
+    fn run<T>(&self, op: Op, path: &Path, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let fault = self.state().count(op, path);
+        match fault {
+            Some(FaultKind::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(FaultKind::DoneError(errno)) => act().and(Err(io::Error::from_raw_os_error(errno))),
+            _ => act(),
+        }
+    }
+
+    fn file(&self, path: &Path, inner: FileRef) -> FileRef {
+        let vfs = self.clone();
+        Arc::new(FaultFile { vfs, inner, path: path.into(), sync_failed: AtomicBool::new(false) })
+    }
+}
+
+impl Vfs for FaultVfs {
+    fn create_new(&self, path: &Path) -> io::Result<FileRef> {
+        let inner = self.run(Op::CreateNew, path, || self.inner.create_new(path))?;
+        Ok(self.file(path, inner))
+    }
+
+    fn create_user(&self, path: &Path) -> io::Result<FileRef> {
+        let inner = self.run(Op::CreateUser, path, || self.inner.create_user(path))?;
+        Ok(self.file(path, inner))
+    }
+
+    fn open(&self, path: &Path, access: Access) -> io::Result<FileRef> {
+        let inner = self.run(Op::Open, path, || self.inner.open(path, access))?;
+        Ok(self.file(path, inner))
+    }
+
+    fn open_user(&self, path: &Path) -> io::Result<FileRef> {
+        let inner = self.run(Op::OpenUser, path, || self.inner.open_user(path))?;
+        Ok(self.file(path, inner))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.run(Op::CreateDir, path, || self.inner.create_dir(path))
+    }
+
+    fn stat(&self, path: &Path) -> io::Result<Stat> {
+        self.run(Op::Stat, path, || self.inner.stat(path))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        self.run(Op::ReadDir, path, || self.inner.read_dir(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.run(Op::Rename, from, || self.inner.rename(from, to))
+    }
+
+    fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.run(Op::Replace, from, || self.inner.replace(from, to))
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.run(Op::HardLink, from, || self.inner.hard_link(from, to))
+    }
+
+    fn reflink(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.run(Op::Reflink, from, || self.inner.reflink(from, to))
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.run(Op::RemoveFile, path, || self.inner.remove_file(path))
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.run(Op::SyncDir, path, || self.inner.sync_dir(path))
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.run(Op::Canonicalize, path, || self.inner.canonicalize(path))
+    }
+
+    fn now(&self) -> SystemTime {
+        self.inner.now()
+    }
+
+    fn random(&self, buf: &mut [u8]) {
+        self.inner.random(buf);
+    }
+}
+
+#[derive(Debug)]
+struct FaultFile {
+    vfs: FaultVfs,
+    inner: FileRef,
+    path: PathBuf,
+    /// The last sync failed, and nothing was written since.
+    sync_failed: AtomicBool,
+}
+
+impl VfsFile for FaultFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.vfs.run(Op::ReadAt, &self.path, || self.inner.read_at(buf, offset))
+    }
+
+    fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
+        self.vfs.run(Op::ReadAtNowait, &self.path, || self.inner.read_at_nowait(buf, offset))
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.sync_failed.store(false, Ordering::Relaxed);
+        let half = buf.get(..buf.len() / 2).unwrap_or_default();
+        let fault = self.vfs.state().count(Op::WriteAt, &self.path);
+        match fault {
+            None => self.inner.write_at(buf, offset),
+            Some(FaultKind::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(FaultKind::DoneError(errno)) => {
+                self.inner.write_all_at(buf, offset)?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            Some(FaultKind::ShortWrite) => self.inner.write_all_at(half, offset).map(|()| half.len()),
+            Some(FaultKind::TornWrite(errno)) => {
+                self.inner.write_all_at(half, offset)?;
+                Err(io::Error::from_raw_os_error(errno))
+            }
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.sync_failed.store(false, Ordering::Relaxed);
+        self.vfs.run(Op::SetLen, &self.path, || self.inner.set_len(len))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.sync_failed.swap(false, Ordering::Relaxed) {
+            return Ok(()); // told already, and told once
+        }
+        let synced = self.vfs.run(Op::SyncData, &self.path, || self.inner.sync_data());
+        self.sync_failed.store(synced.is_err(), Ordering::Relaxed);
+        synced
+    }
+
+    fn stat(&self) -> io::Result<Stat> {
+        self.vfs.run(Op::FileStat, &self.path, || self.inner.stat())
+    }
+
+    fn drop_cached(&self) -> io::Result<()> {
+        self.vfs.run(Op::DropCached, &self.path, || self.inner.drop_cached())
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.vfs.run(Op::TryLock, &self.path, || self.inner.try_lock())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::vfs::RealVfs;
+
+    const ENOSPC: i32 = Errno::NOSPC.raw_os_error();
+    const EIO: i32 = Errno::IO.raw_os_error();
+
+    struct Setup {
+        _dir: tempfile::TempDir,
+        path: PathBuf,
+        vfs: FaultVfs,
+        file: FileRef,
+    }
+
+    fn setup() -> Setup {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let vfs = FaultVfs::new(Arc::new(RealVfs::default()));
+        let file = vfs.create_new(&path).unwrap();
+        Setup { _dir: dir, path, vfs, file }
+    }
+
+    fn fault(at: u64, repeat: Repeat, kind: FaultKind, only: Ops) -> Fault {
+        Fault { at, repeat, kind, only }
+    }
+
+    fn errno<T>(result: io::Result<T>) -> Option<i32> {
+        result.err().and_then(|e| e.raw_os_error())
+    }
+
+    #[test]
+    fn operation_that_was_chosen_fails_and_no_other() {
+        let setup = setup();
+        let Setup { path, vfs, file, .. } = &setup;
+        vfs.arm(fault(2, Repeat::Once, FaultKind::Error(ENOSPC), Ops::Writes));
+        file.stat().unwrap();
+        file.write_at(b"a", 0).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(vfs.fired(), None);
+        assert_eq!(errno(file.set_len(9)), Some(ENOSPC));
+        file.set_len(3).unwrap();
+        assert_eq!(vfs.fired(), Some(Operation { op: Op::SetLen, path: path.clone() }));
+        assert_eq!((vfs.matched(), vfs.count()), (3, 6));
+        assert_eq!(vfs.operations().first(), Some(&Operation { op: Op::CreateNew, path: path.clone() }));
+    }
+
+    #[test]
+    fn sticky_fault_lasts_until_disarmed() {
+        let setup = setup();
+        let Setup { path, vfs, file, .. } = &setup;
+        vfs.arm(fault(1, Repeat::Sticky, FaultKind::Error(EIO), Ops::Just(Op::WriteAt)));
+        for _ in 0..3 {
+            assert_eq!(errno(file.write_at(b"a", 0)), Some(EIO));
+        }
+        vfs.stat(path).unwrap();
+        vfs.disarm();
+        file.write_at(b"a", 0).unwrap();
+        assert_eq!(vfs.fired().map(|operation| operation.op), Some(Op::WriteAt));
+    }
+
+    #[test]
+    fn failed_sync_is_reported_once() {
+        let setup = setup();
+        let Setup { vfs, file, .. } = &setup;
+        vfs.arm(fault(1, Repeat::Sticky, FaultKind::Error(EIO), Ops::Syncs));
+        assert_eq!(errno(file.sync_data()), Some(EIO));
+        file.sync_data().unwrap();
+        file.write_at(b"a", 0).unwrap();
+        assert_eq!(errno(file.sync_data()), Some(EIO));
+    }
+
+    #[test]
+    fn short_writes_write_what_they_say() {
+        let setup = setup();
+        let Setup { vfs, file, path, .. } = &setup;
+        vfs.arm(fault(1, Repeat::Once, FaultKind::ShortWrite, Ops::Any));
+        file.stat().unwrap(); // does not match: it is no write
+        assert_eq!(file.write_at(b"0123456789", 0).unwrap(), 5);
+        assert_eq!(std::fs::read(path).unwrap(), b"01234");
+        vfs.arm(fault(1, Repeat::Once, FaultKind::TornWrite(ENOSPC), Ops::Any));
+        assert_eq!(errno(file.write_all_at(b"abcd", 5)), Some(ENOSPC));
+        assert_eq!(std::fs::read(path).unwrap(), b"01234ab");
+    }
+
+    #[test]
+    fn done_error_has_been_done() {
+        let setup = setup();
+        let Setup { vfs, path, file, .. } = &setup;
+        vfs.arm(fault(1, Repeat::Sticky, FaultKind::DoneError(EIO), Ops::Any));
+        assert_eq!(errno(file.write_at(b"ab", 0)), Some(EIO));
+        assert_eq!(std::fs::read(path).unwrap(), b"ab");
+        assert_eq!(errno(vfs.remove_file(path)), Some(EIO));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn sets_do_not_overlap() {
+        for op in [Op::SyncDir, Op::SyncData] {
+            assert!(Ops::Syncs.contains(op) && !Ops::Writes.contains(op) && Ops::Any.contains(op));
+        }
+        for op in [Op::Rename, Op::WriteAt, Op::CreateNew, Op::RemoveFile] {
+            assert!(Ops::Writes.contains(op) && !Ops::Syncs.contains(op));
+        }
+        for op in [Op::ReadAt, Op::Stat, Op::Open, Op::TryLock] {
+            assert!(!Ops::Writes.contains(op) && !Ops::Syncs.contains(op) && Ops::Just(op).contains(op));
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Blobs that are written piece by piece.
+
+use std::{collections::BTreeMap, io, ops::Range, sync::Arc};
+
+use bao_tree::{ChunkNum, io::BaoContentItem};
+use blob_traits::{
+    BaoBatchWriter, Error, Hash, MapEntryMut, MapMut, PartialTree, Result, StoredParent, blocking::unblock,
+};
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    entry::{Blob, Content, MemEntry, Pair, Whole},
+    store::{MemStore, State},
+};
+
+/// Above this size in bytes a blob is put together on the blocking pool.
+const LARGE: u64 = 1 << 20;
+
+/// The bytes and hashes that there are of a partial blob.
+#[derive(Clone)]
+pub(crate) struct Pieces {
+    tree: PartialTree,
+    /// By their first chunk. They do not overlap; each starts at a chunk and ends at one or at the blob's end.
+    data: BTreeMap<u64, Bytes>,
+    pairs: BTreeMap<StoredParent, Pair>,
+}
+
+impl Pieces {
+    pub(crate) fn new(size: u64) -> Self {
+        Self { tree: PartialTree::new(size), data: BTreeMap::new(), pairs: BTreeMap::new() }
+    }
+
+    pub(crate) fn tree(&self) -> &PartialTree {
+        &self.tree
+    }
+
+    pub(crate) fn pair(&self, parent: StoredParent) -> Option<Pair> {
+        self.pairs.get(&parent).copied()
+    }
+
+    /// Reads what is present, up to the end by the current claim.
+    pub(crate) fn read(&self, hash: Hash, offset: u64, len: usize) -> Result<Bytes> {
+        let end = offset.saturating_add(len as u64).min(self.tree.size().value());
+        self.tree.require(hash, offset..end)?;
+        let parts = self.parts(offset..end.max(offset));
+        if let [part] = parts.as_slice() {
+            return Ok(part.clone());
+        }
+        let mut bytes = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+        for part in parts {
+            bytes.extend_from_slice(&part);
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The bytes of a range that are there, piece by piece.
+    fn parts(&self, range: Range<u64>) -> Vec<Bytes> {
+        let chunks = ChunkNum::full_chunks(range.start).0..ChunkNum::chunks(range.end).0;
+        let first = self.data.range(..=chunks.start).next_back().map_or(chunks.start, |(start, _)| *start);
+        let mut parts = Vec::new();
+        for (start, piece) in self.data.range(first..chunks.end.max(first)) {
+            let within = |at: u64| usize::try_from(at.saturating_sub(start << 10)).unwrap_or(usize::MAX);
+            let part = within(range.start).min(piece.len())..within(range.end).min(piece.len());
+            if !part.is_empty() {
+                parts.push(piece.slice(part));
+            }
+        }
+        parts
+    }
+
+    /// Takes another size claim and forgets what it makes leave.
+    fn set_claim(&mut self, hash: Hash, size: u64) -> Result<()> {
+        if size == self.tree.size().value() {
+            return Ok(());
+        }
+        let n_kept = self.tree.set_claim(size).map_err(|error| error.of(hash))?;
+        self.data.split_off(&n_kept);
+        if let Some(mut last) = self.data.last_entry() {
+            let n_bytes = usize::try_from((n_kept - last.key()) << 10).unwrap_or(usize::MAX);
+            last.get_mut().truncate(n_bytes);
+        }
+        self.pairs.retain(|parent, _| self.tree.has_parent(*parent));
+        Ok(())
+    }
+
+    /// Writes a batch, or nothing of it.
+    fn write(&mut self, hash: Hash, size: u64, batch: &[BaoContentItem]) -> Result<()> {
+        let plan = self.tree.check(size, batch).map_err(|error| error.of(hash))?;
+        if size == 0 && !plan.leaves().is_empty() {
+            // Only the empty blob has no bytes, and that is never partial.
+            return Err(Error::Mismatch { hash, offset: 0 });
+        }
+        for planned in plan.parents() {
+            if let Some(BaoContentItem::Parent(parent)) = batch.get(planned.index) {
+                self.pairs.insert(planned.parent, parent.pair);
+            }
+        }
+        for planned in plan.leaves() {
+            if let Some(BaoContentItem::Leaf(leaf)) = batch.get(planned.index) {
+                self.insert(planned.chunks.clone(), &leaf.data);
+            }
+        }
+        self.tree.record(&plan).map_err(|error| error.of(hash))
+    }
+
+    /// Takes a copy of what is not there yet of a leaf: the leaf may be a small part of a large buffer.
+    fn insert(&mut self, chunks: Range<u64>, leaf: &Bytes) {
+        let end_of = |(start, piece): (&u64, &Bytes)| start + ChunkNum::chunks(piece.len() as u64).0;
+        let mut next =
+            self.data.range(..=chunks.start).next_back().map_or(chunks.start, end_of).max(chunks.start);
+        let mut gaps = Vec::new();
+        for (start, piece) in self.data.range(chunks.clone()) {
+            gaps.push(next..*start);
+            next = next.max(end_of((start, piece)));
+        }
+        gaps.push(next..chunks.end);
+        for gap in gaps.into_iter().filter(|gap| !gap.is_empty()) {
+            let [start, end] = [gap.start, gap.end].map(|chunk| {
+                usize::try_from((chunk - chunks.start) << 10).unwrap_or(usize::MAX).min(leaf.len())
+            });
+            self.data.insert(gap.start, Bytes::copy_from_slice(leaf.get(start..end).unwrap_or_default()));
+        }
+    }
+
+    /// Puts the blob together once all of it is there.
+    fn to_whole(&self) -> Whole {
+        let size = self.tree.size().value();
+        let mut data = BytesMut::with_capacity(self.data.values().map(Bytes::len).sum());
+        for piece in self.data.values() {
+            data.extend_from_slice(piece);
+        }
+        let mut pairs: Vec<_> =
+            self.pairs.iter().map(|(parent, pair)| (parent.pre_order(size), pair)).collect();
+        pairs.sort_unstable_by_key(|(position, _)| *position);
+        let outboard: Vec<u8> = pairs
+            .iter()
+            .flat_map(|(_, (left, right))| [*left.as_bytes(), *right.as_bytes()].concat())
+            .collect();
+        Whole { data: data.freeze(), outboard: outboard.into() }
+    }
+}
+
+impl MapMut for MemStore {
+    type EntryMut = MemEntry;
+
+    async fn get_mut(&self, hash: &Hash) -> Result<Option<MemEntry>> {
+        let state = self.state()?;
+        Ok(self.find(&state, *hash).map(MemEntry::new))
+    }
+
+    async fn get_or_create(&self, hash: Hash, size: u64) -> Result<MemEntry> {
+        let mut state = self.state()?;
+        let _pin = self.pins().get_or_create(&state, hash);
+        let found = self.find(&state, hash);
+        if let Some(blob) = found {
+            if let Content::Partial(pieces) = &mut *blob.content() {
+                self.check_size(size)?;
+                pieces.set_claim(hash, size)?;
+            }
+            return Ok(MemEntry::new(blob));
+        }
+        self.check_size(size)?;
+        let blob = self.new_blob(hash, Content::Partial(Pieces::new(size)));
+        state.blobs.insert(hash, blob.clone());
+        Ok(MemEntry::new(blob))
+    }
+
+    async fn insert_complete(&self, entry: MemEntry) -> Result<()> {
+        let hash = entry.blob().hash;
+        let pieces = {
+            let state = self.state()?;
+            if self.is_complete_instead(&state, entry.blob())? {
+                return Ok(());
+            }
+            match &*entry.blob().content() {
+                Content::Partial(pieces) => {
+                    pieces.tree.require_complete(hash)?;
+                    pieces.clone()
+                }
+                Content::Removed(_) => return Err(Error::NotFound { hash }),
+                Content::Whole(_) => return Ok(()),
+            }
+        };
+        // A blob that is all there does not change any more, so that this need not hold a lock.
+        let whole = if pieces.tree.size().value() > LARGE {
+            unblock(move || Ok(pieces.to_whole())).await?
+        } else {
+            pieces.to_whole()
+        };
+        let state = self.state()?;
+        let _pin = self.pins().insert_complete(&state, hash);
+        if !self.is_complete_instead(&state, entry.blob())? {
+            *entry.blob().content() = Content::Whole(whole);
+        }
+        Ok(())
+    }
+}
+
+impl MemStore {
+    /// Tells whether the store has a blob complete already, be it this one or one that took its place.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is not complete, and this one was deleted.
+    fn is_complete_instead(&self, state: &State, blob: &Arc<Blob>) -> Result<bool> {
+        match self.find(state, blob.hash) {
+            Some(found) if found.is_whole() => Ok(true),
+            Some(found) if Arc::ptr_eq(&found, blob) => Ok(false),
+            _ => Err(Error::NotFound { hash: blob.hash }),
+        }
+    }
+}
+
+impl MapEntryMut for MemEntry {
+    async fn batch_writer(&self) -> io::Result<impl BaoBatchWriter> {
+        self.blob().check_open()?;
+        Ok(MemBatchWriter(self.blob().clone()))
+    }
+}
+
+/// Writes a partial blob.
+pub(crate) struct MemBatchWriter(Arc<Blob>);
+
+impl BaoBatchWriter for MemBatchWriter {
+    /// Fails with [`Error::NotFound`] when the blob was deleted while it was partial.
+    async fn write_batch(&mut self, size: u64, batch: Vec<BaoContentItem>) -> io::Result<()> {
+        self.0.check_open()?;
+        match &mut *self.0.content() {
+            Content::Partial(pieces) => Ok(pieces.write(self.0.hash, size, &batch)?),
+            Content::Removed(_) => Err(Error::NotFound { hash: self.0.hash }.into()),
+            Content::Whole(_) => Ok(()),
+        }
+    }
+
+    /// Does nothing: there is no storage that is more permanent than memory.
+    async fn sync(&mut self) -> io::Result<()> {
+        Ok(self.0.check_open()?)
+    }
+}

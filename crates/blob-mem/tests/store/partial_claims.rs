@@ -1,0 +1,127 @@
+//! Size claims that are wrong, and what becomes of them.
+
+use bao_tree::ChunkRanges;
+use blob_mem::MemStore;
+use blob_traits::{BaoBlobSize, EntryStatus, Error, Hash, MapEntryMut, prelude::*};
+use proptest::prelude::*;
+
+use crate::sample::{Sample, chunks, error_of, present, status, write};
+
+/// The first chunk group of this blob decodes under all of them (bao-tree 0.17).
+const LIES: [u64; 4] = [99_080, 99_082, 81_920, 131_072];
+
+#[tokio::test]
+async fn first_lie_does_not_block_the_truth() {
+    let sample = Sample::new(99_081);
+    for lie in LIES {
+        let store = MemStore::new();
+        write(&store, sample.hash, lie, sample.items_as(lie, &chunks(0..16))).await.unwrap();
+        assert_eq!(present(&store, sample.hash).await, chunks(0..16));
+        let entry = store.get_or_create(sample.hash, sample.size()).await.unwrap();
+        assert_eq!(entry.size(), BaoBlobSize::Unverified(99_081));
+        // what came under the lie was true, and stays
+        assert_eq!(present(&store, sample.hash).await, chunks(0..16));
+        assert_eq!(store.read_range(sample.hash, 0..16_384).await.unwrap(), sample.data.slice(..16_384));
+        write(&store, sample.hash, sample.size(), sample.items(&chunks(16..97))).await.unwrap();
+        store.insert_complete(entry).await.unwrap();
+        assert_eq!(store.read_to_bytes(sample.hash).await.unwrap(), sample.data);
+    }
+}
+
+#[tokio::test]
+async fn truth_survives_lies_that_come_later() {
+    let sample = Sample::new(99_081);
+    let store = MemStore::new();
+    write(&store, sample.hash, sample.size(), sample.items(&chunks(0..32))).await.unwrap();
+    for lie in LIES {
+        store.get_or_create(sample.hash, lie).await.unwrap();
+        assert_eq!(present(&store, sample.hash).await, chunks(0..32));
+    }
+}
+
+#[tokio::test]
+async fn writer_under_an_old_claim_gets_a_conflict_and_changes_nothing() {
+    let sample = Sample::new(99_081);
+    let store = MemStore::new();
+    let entry = store.get_or_create(sample.hash, 81_920).await.unwrap();
+    let mut stale = entry.batch_writer().await.unwrap();
+    store.get_or_create(sample.hash, sample.size()).await.unwrap();
+    let error = error_of(stale.write_batch(81_920, sample.items_as(81_920, &chunks(0..16))).await);
+    assert!(matches!(error, Error::SizeConflict { claimed: 81_920, current: 99_081, .. }));
+    assert!(present(&store, sample.hash).await.is_empty());
+    // the same writer may go on under the new claim
+    stale.write_batch(99_081, sample.items(&chunks(0..16))).await.unwrap();
+    assert_eq!(present(&store, sample.hash).await, chunks(0..16));
+}
+
+#[tokio::test]
+async fn verified_size_takes_no_other_claim() {
+    let sample = Sample::new(99_081);
+    let store = MemStore::new();
+    write(&store, sample.hash, sample.size(), sample.items(&chunks(96..97))).await.unwrap();
+    for claim in [0, 99_080, 99_082, 1 << 40] {
+        let error = store.get_or_create(sample.hash, claim).await.unwrap_err();
+        assert!(matches!(error, Error::SizeConflict { claimed, current: 99_081, .. } if claimed == claim));
+    }
+    let entry = store.get_or_create(sample.hash, sample.size()).await.unwrap();
+    assert_eq!(entry.size(), BaoBlobSize::Verified(99_081));
+}
+
+#[tokio::test]
+async fn lie_about_an_empty_blob_never_becomes_complete() {
+    let store = MemStore::new();
+    let hash = Hash::new(b"not empty");
+    let entry = store.get_or_create(hash, 0).await.unwrap();
+    let mut writer = entry.batch_writer().await.unwrap();
+    let empty = Sample::new(0).all_items();
+    assert_eq!(empty.len(), 1);
+    assert!(matches!(error_of(writer.write_batch(0, empty).await), Error::Mismatch { .. }));
+    assert!(matches!(store.insert_complete(entry.clone()).await, Err(Error::SizeUnverified { .. })));
+    assert_eq!(status(&store, hash), EntryStatus::Partial);
+}
+
+#[tokio::test]
+async fn huge_claims_cost_nothing() {
+    let store = MemStore::new();
+    for i in 0..1000_u32 {
+        store.get_or_create(Hash::new(i.to_le_bytes()), 1 << 40).await.unwrap();
+    }
+    let hash = Hash::new(0_u32.to_le_bytes());
+    let mut reader = store.existing(hash).await.unwrap().data_reader().await.unwrap();
+    assert!(matches!(error_of(reader.read_range(0, usize::MAX).await), Error::Incomplete { .. }));
+}
+
+proptest! {
+    /// True ranges under the true size and under lies, mixed: nothing wrong is ever read, and the truth completes.
+    #[test]
+    fn any_mix_of_claims_ends_in_the_truth(
+        size in 1..140_000_usize,
+        steps in prop::collection::vec((prop_oneof![1..200_000_u64, Just(0)], 0..140_u64, 1..40_u64), 0..8),
+    ) {
+        futures_lite::future::block_on(async {
+            let sample = Sample::new(size);
+            let store = MemStore::new();
+            for (claim, start, len) in steps {
+                let claim = if claim == 0 { sample.size() } else { claim };
+                let Ok(entry) = store.get_or_create(sample.hash, claim).await else { continue };
+                let items = sample.items_as(claim, &chunks(start..start + len));
+                entry.batch_writer().await.unwrap().write_batch(claim, items).await.unwrap();
+                let mut reader = entry.data_reader().await.unwrap();
+                for range in present(&store, sample.hash).await.boundaries().chunks(2) {
+                    let n_bytes = usize::try_from((range[1].0 - range[0].0) * 1024).unwrap();
+                    let bytes = reader.read_range(range[0].0 * 1024, n_bytes).await.unwrap();
+                    let start = usize::try_from(range[0].0 * 1024).unwrap();
+                    prop_assert_eq!(&bytes, &sample.data.slice(start..start + bytes.len()));
+                }
+                let true_size = entry.size().value() == sample.size();
+                prop_assert!(!entry.size().is_verified() || true_size);
+            }
+            let entry = store.get_or_create(sample.hash, sample.size()).await.unwrap();
+            let items = sample.items(&ChunkRanges::all());
+            entry.batch_writer().await.unwrap().write_batch(sample.size(), items).await.unwrap();
+            store.insert_complete(entry).await.unwrap();
+            prop_assert_eq!(store.read_to_bytes(sample.hash).await.unwrap(), sample.data);
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,82 @@
+//! Compares blob-fs with the file store of iroh-blobs, and both with what the hardware can do.
+//!
+//! Every run is a process of its own, so that its peak memory is its own; rounds are interleaved, so that a
+//! slow minute of the machine meets every contender.
+
+mod contender;
+mod disk;
+mod memory;
+mod ours;
+mod peer;
+mod report;
+mod rounds;
+mod run;
+mod workload;
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{contender::Contender, workload::Workload};
+
+/// Imports many small blobs into each store and prints what it took.
+#[derive(Debug, Parser)]
+#[command(name = "blob-peers", args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+    #[command(subcommand)]
+    internal: Option<Internal>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Args {
+    /// Where to put the stores; may be repeated, for example once on tmpfs and once on a disk
+    #[arg(long, default_value = ".")]
+    dir: Vec<PathBuf>,
+    /// How often each contender runs; the medians are shown
+    #[arg(long, default_value = "3")]
+    rounds: NonZeroUsize,
+    /// Run these only; may be repeated
+    #[arg(long)]
+    only: Vec<Contender>,
+    /// Print one JSON document instead of the table
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    workload: Workload,
+}
+
+#[derive(Debug, Subcommand)]
+enum Internal {
+    /// One run, in a process of its own; prints its figures as JSON
+    #[command(hide = true)]
+    RunOne {
+        contender: Contender,
+        dir: PathBuf,
+        #[command(flatten)]
+        workload: Workload,
+    },
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if let Some(Internal::RunOne { contender, dir, workload }) = cli.internal {
+        let figures = run::run(contender, &dir, workload)?;
+        println!("{}", serde_json::to_string(&figures)?);
+        return Ok(());
+    }
+    let args = cli.args;
+    let contenders = if args.only.is_empty() { Contender::ALL.to_vec() } else { args.only };
+    let mut all = Vec::new();
+    for dir in &args.dir {
+        all.extend(rounds::run(dir, &contenders, args.rounds, args.workload)?);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report::document(args.workload, &all))?);
+    } else {
+        print!("{}", report::table(args.workload, &all));
+    }
+    Ok(())
+}
