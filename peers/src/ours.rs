@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use blob_fs::{Durability, FsStore, Options};
-use blob_traits::{BlobFormat, Hash, Store, prelude::*};
+use blob_traits::{BlobFormat, Hash, prelude::*};
 use bytes::Bytes;
 
 use crate::contender::BlobStore;

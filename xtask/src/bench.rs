@@ -39,6 +39,7 @@ fn compare(args: &Args) -> Result<()> {
 /// tmpfs where there is one, and the disk that holds the build directory.
 fn default_dirs() -> Vec<PathBuf> {
     let tmpfs = PathBuf::from("/dev/shm");
-    let disk = sh::root().join("peers").join("target");
+    // Relative to the root, where commands run.
+    let disk = PathBuf::from("peers/target");
     tmpfs.is_dir().then_some(tmpfs).into_iter().chain([disk]).collect()
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use blob_fs::FsStore;
 use blob_traits::{
-    BlobFormat, Collection, Error, HashAndFormat, ImportMode, ImportProgress, ImportSource, Progress, Tag, TempTag, blocking::unblock, prelude::*,
+    BlobFormat, Collection, Error, HashAndFormat, ImportMode, ImportProgress, ImportSource, Progress, Tag,
+    TempTag, blocking::unblock, prelude::*,
 };
 use futures_buffered::FuturesUnorderedBounded;
 use futures_lite::StreamExt;
@@ -23,7 +24,7 @@ use crate::{
     tag,
 };
 
-use source::{Content, Source, scan};
+use source::{Content, Source, Wanted, scan};
 use walk::Special;
 
 /// How many files are imported at the same time.
@@ -35,7 +36,8 @@ const MAX_NAMED: usize = 20;
 pub(crate) async fn run(context: Arc<Context>, args: AddArgs) -> Result<Exit, Failure> {
     let n_stdin = args.paths.iter().filter(|path| path.as_os_str() == "-").count();
     if n_stdin > 1 || (args.tag.is_some() && args.paths.len() > 1) {
-        let message = if n_stdin > 1 { "standard input can be added once" } else { "--tag needs a single PATH" };
+        let message =
+            if n_stdin > 1 { "standard input can be added once" } else { "--tag needs a single PATH" };
         return Err(Failure::Usage { message: message.to_owned(), hint: "run the command once for each" });
     }
     let (mut sources, mut exits) = look_at(&context, &args).await?;
@@ -69,15 +71,24 @@ pub(crate) async fn run(context: Arc<Context>, args: AddArgs) -> Result<Exit, Fa
 
 /// Finds out what is to be added before the store is touched, and reports what cannot be.
 async fn look_at(context: &Arc<Context>, args: &AddArgs) -> Result<(Vec<Source>, Vec<Exit>), Failure> {
-    let special = if args.skip_special { Special::Skip } else { Special::Refuse };
+    let counting = context.clone();
+    let wanted = Arc::new(Wanted {
+        store: context.directory()?,
+        recursive: args.recursive,
+        special: if args.skip_special { Special::Skip } else { Special::Refuse },
+        on_file: Box::new(move |file| counting.meter.advance(1, file.n_bytes)),
+    });
     context.meter.begin("scan", Total::default(), &context.output);
-    let (mut sources, mut exits) = (Vec::new(), Vec::new());
+    let mut scanned = Vec::new();
     for path in args.paths.clone() {
-        let (store_dir, recursive) = (context.directory()?, args.recursive);
-        let scanned = unblock(move || Ok(scan(path, &store_dir, recursive, special))).await?;
-        match scanned {
+        let wanted = wanted.clone();
+        scanned.push(unblock(move || Ok(scan(path, &wanted))).await?);
+    }
+    context.meter.end(&context.output);
+    let (mut sources, mut exits) = (Vec::new(), Vec::new());
+    for result in scanned {
+        match result {
             Ok(source) => {
-                context.meter.advance(source.n_files(), source.n_bytes());
                 warn(context, &source);
                 sources.push(source);
             }
@@ -108,7 +119,12 @@ fn warn(context: &Context, source: &Source) {
 /// What came of one source: its files with their names, or the first failure.
 type Imported = Result<Vec<(String, TempTag, u64)>, Failure>;
 
-async fn import(context: &Context, store: &FsStore, sources: &mut [Source], mode: ImportMode) -> Vec<Imported> {
+async fn import(
+    context: &Context,
+    store: &FsStore,
+    sources: &mut [Source],
+    mode: ImportMode,
+) -> Vec<Imported> {
     let sum = |count: fn(&Source) -> u64| sources.iter().map(count).sum();
     let total = Total { n_items: sum(Source::n_files), n_bytes: sum(Source::n_bytes) };
     context.meter.begin("import", total, &context.output);
@@ -120,7 +136,9 @@ async fn import(context: &Context, store: &FsStore, sources: &mut [Source], mode
     let mut running = FuturesUnorderedBounded::new(CONCURRENCY);
     let mut jobs = jobs.into_iter();
     loop {
-        while running.len() < CONCURRENCY && let Some((i, name, input)) = jobs.next() {
+        while running.len() < CONCURRENCY
+            && let Some((i, name, input)) = jobs.next()
+        {
             let wanted = imported.get(i).is_some_and(Result::is_ok);
             if wanted {
                 running.push(import_file(store.clone(), i, name, input.open(mode), context.meter.import()));
@@ -166,7 +184,8 @@ async fn keep<'a>(
     let collected;
     let pinned = if let Content::Directory(_) = source.content {
         files.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let collection: Collection = files.iter().map(|(name, pinned, _)| (name.clone(), pinned.hash())).collect();
+        let collection: Collection =
+            files.iter().map(|(name, pinned, _)| (name.clone(), pinned.hash())).collect();
         collected = collection.store(store).await?;
         &collected
     } else {

@@ -35,8 +35,9 @@ Exit codes:
     3  partly done             11  the store is in use
     4  refused for safety     130  interrupted
 
-A TARGET is a hash (64 hex digits) or the name of a tag. FROM..TO, FROM.., ..TO or FROM+LENGTH behind a colon takes
-a part of it: bytes, or with KiB, MiB, GiB, TiB; several with commas.";
+A TARGET is a hash (64 hex digits) or the name of a tag. Behind a colon it may
+have a range of bytes, FROM..TO, FROM.., ..TO or FROM+LENGTH, or several with
+commas between them; KiB, MiB, GiB and TiB are understood.";
 
 #[derive(Args, Debug)]
 pub(crate) struct Global {

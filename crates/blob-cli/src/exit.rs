@@ -54,14 +54,20 @@ pub(crate) enum Failure {
     MalformedHash { text: String, reason: ParseHashError },
     #[error("there is no store in {}", dir.display())]
     NoStore { dir: PathBuf },
-    #[error("no directory for the store: neither --store nor BLOB_STORE is given, and the user has no home directory")]
+    #[error(
+        "no directory for the store: neither --store nor BLOB_STORE is given, and the user has no home directory"
+    )]
     NoDirectory,
+    #[error("{} is a directory", path.display())]
+    Directory { path: PathBuf },
     #[error("{} has a name that is not UTF-8; a collection cannot name it", path.display())]
     NonUtf8Name { path: PathBuf },
     #[error("{} is {what}; a collection holds regular files only", path.display())]
     Special { path: PathBuf, what: &'static str },
     #[error("{} is the store; it is not added to itself", path.display())]
     StoreInside { path: PathBuf },
+    #[error("{} is in the way: it is no directory", path.display())]
+    InTheWay { path: PathBuf },
     #[error("{hash}: {source}")]
     BeyondEnd { hash: Hash, source: BeyondEnd },
     #[error("tag \"{tag}\" keeps blob {hash}; it is not removed")]
@@ -72,6 +78,8 @@ pub(crate) enum Failure {
     TrailingBytes,
     #[error("the stream is cut off")]
     CutOff,
+    #[error("the stream does not belong to blob {hash}, as seen at byte {offset}")]
+    WrongStream { hash: Hash, offset: u64 },
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
     /// Whoever read standard output has seen enough.
@@ -90,11 +98,12 @@ impl Failure {
             Self::Store(error) => exit_of(error),
             Self::Usage { .. } | Self::MalformedHash { .. } => Exit::Usage,
             Self::NoStore { .. } => Exit::NoStore,
-            Self::Kept { .. } | Self::TagExists { .. } => Exit::Refused,
-            Self::TrailingBytes | Self::CutOff => Exit::Damage,
+            Self::Kept { .. } | Self::TagExists { .. } | Self::InTheWay { .. } => Exit::Refused,
+            Self::TrailingBytes | Self::CutOff | Self::WrongStream { .. } => Exit::Damage,
             Self::Closed => Exit::Ok,
             Self::Interrupted => Exit::Interrupted,
             Self::NoDirectory
+            | Self::Directory { .. }
             | Self::NonUtf8Name { .. }
             | Self::Special { .. }
             | Self::StoreInside { .. }
@@ -112,14 +121,17 @@ impl Failure {
             Self::MalformedHash { .. } => "malformed-hash",
             Self::NoStore { .. } => "no-store",
             Self::NoDirectory => "no-directory",
+            Self::Directory { .. } => "is-a-directory",
             Self::NonUtf8Name { .. } => "non-utf8-name",
             Self::Special { .. } => "special-file",
             Self::StoreInside { .. } => "store-inside",
             Self::BeyondEnd { .. } => "beyond-end",
             Self::Kept { .. } => "kept-by-tag",
             Self::TagExists { .. } => "tag-exists",
+            Self::InTheWay { .. } => "in-the-way",
             Self::TrailingBytes => "trailing-bytes",
             Self::CutOff => "cut-off",
+            Self::WrongStream { .. } => "mismatch",
             Self::Output(_) | Self::Closed => "output",
             Self::Bug(_) => "bug",
             Self::Interrupted => "interrupted",
@@ -134,16 +146,18 @@ impl Failure {
             Self::MalformedHash { .. } => Some("`blob ls` lists the hashes, `blob tag ls` the tags"),
             Self::NoStore { .. } => Some("`blob add` creates one; --store or BLOB_STORE says where it is"),
             Self::NoDirectory => Some("give --store DIR"),
+            Self::Directory { .. } => Some("add -r to store it as a collection"),
             Self::NonUtf8Name { .. } => Some("rename it, or leave it out with --skip-special"),
             Self::Special { .. } => Some("add --skip-special to leave such entries out"),
             Self::StoreInside { .. } => Some("use another --store"),
             Self::BeyondEnd { .. } => Some("`blob stat` shows the size"),
             Self::Kept { .. } => Some("remove the tag with `blob tag rm`, or add --force"),
             Self::TagExists { .. } => Some("add --force to replace it"),
-            Self::TrailingBytes | Self::CutOff => {
-                Some("give the ranges that the stream was encoded with (-r); otherwise get the stream again")
+            Self::InTheWay { .. } => Some("move it away, or export somewhere else; links are not followed"),
+            Self::TrailingBytes | Self::CutOff | Self::WrongStream { .. } => {
+                Some("give the hash and the ranges (-r) that it was encoded with; otherwise get it again")
             }
-            Self::Bug(_) => Some("please report it; the store is intact"),
+            Self::Bug(_) => Some("please report it"),
             Self::Output(_) | Self::Closed | Self::Interrupted => None,
         }
     }
@@ -156,8 +170,15 @@ impl Failure {
             other => self.plain(other.to_string()),
         };
         match self {
-            Self::BeyondEnd { hash, .. } | Self::Kept { hash, .. } => info.hash = Some(*hash),
-            Self::NoStore { dir: path } | Self::NonUtf8Name { path } | Self::Special { path, .. } | Self::StoreInside { path } => {
+            Self::BeyondEnd { hash, .. } | Self::Kept { hash, .. } | Self::WrongStream { hash, .. } => {
+                info.hash = Some(*hash);
+            }
+            Self::NoStore { dir: path }
+            | Self::Directory { path }
+            | Self::NonUtf8Name { path }
+            | Self::Special { path, .. }
+            | Self::StoreInside { path }
+            | Self::InTheWay { path } => {
                 info.path = Some(path.to_string_lossy().into_owned());
             }
             _ => {}
@@ -178,9 +199,10 @@ impl Failure {
 fn exit_of(error: &Error) -> Exit {
     match error {
         Error::TargetExists { .. } | Error::UnsafeName { .. } => Exit::Refused,
-        Error::Mismatch { .. } | Error::Changed { .. } | Error::Damaged { .. } | Error::DamagedStore { .. } => {
-            Exit::Damage
-        }
+        Error::Mismatch { .. }
+        | Error::Changed { .. }
+        | Error::Damaged { .. }
+        | Error::DamagedStore { .. } => Exit::Damage,
         Error::Locked { .. } => Exit::Busy,
         Error::Cancelled => Exit::Interrupted,
         _ => Exit::Error,
@@ -193,27 +215,31 @@ fn hint_for(error: &Error) -> Option<&'static str> {
         Error::Incomplete { .. } | Error::SizeUnverified { .. } => {
             "`blob stat` shows what is there; `blob bao decode --import` adds the rest"
         }
-        Error::SizeConflict { .. } => "the stream states another size than the store knows; get the stream again",
-        Error::TooLarge { .. } => "split the file, or use a store with a higher limit",
-        Error::Mismatch { .. } => {
-            "compare hash and ranges with those that the stream was made with; in the store, the blob is damaged: add it again"
+        Error::SizeConflict { .. } => {
+            "the stream states another size than the store knows; get the stream again"
         }
+        Error::TooLarge { .. } => "split the file, or use a store with a higher limit",
+        Error::Mismatch { .. } => "the stored bytes are damaged; add the blob again",
         Error::Changed { .. } => "add the file again; without --reference the store keeps a copy of its own",
         Error::Damaged { .. } => "add the blob again",
         Error::NotACollection { .. } => "`blob get` reads it as it is",
         Error::TagNotFound { .. } => "`blob tag ls` lists the tags",
         Error::FileNotFound { .. } => "check the spelling of the path",
-        Error::IsADirectory { .. } => "to add a directory, add -r to store it as a collection; to write, name a file",
-        Error::NotAFile { .. } => "only regular files can be stored and written; pipe others in: `... | blob add -`",
+        Error::IsADirectory { .. } => "name a file in it",
+        Error::NotAFile { .. } => {
+            "only regular files can be stored and written; pipe others in: `... | blob add -`"
+        }
         Error::PermissionDenied { .. } => "check the permissions of the file and of the directories above it",
-        Error::TargetExists { .. } => "add --force to replace files; what stands in place of a directory must be moved away",
+        Error::TargetExists { .. } => "add --force to replace it",
         Error::UnsafeName { .. } => {
             "nothing was written; `blob ls` with the collection lists its blobs, `blob get` reads each of them"
         }
         Error::NoSpace { .. } => "make room on the disk and try again; nothing in the store was lost",
         Error::Locked { .. } => "wait for the other process, or end it",
         Error::UnsupportedFormat { .. } => "use a newer release of this program; nothing was changed",
-        Error::DamagedStore { .. } => "keep a copy of the directory before anything else; nothing was changed",
+        Error::DamagedStore { .. } => {
+            "keep a copy of the directory before anything else; nothing was changed"
+        }
         Error::Closed | Error::Failed { .. } => "run the command again",
         _ => return None,
     })

@@ -2,11 +2,16 @@
 
 use std::{
     io::{self, IsTerminal},
+    ops::Range,
     path::PathBuf,
 };
 
 use blob_fs::FsStore;
-use blob_traits::{Error, Hash, MapEntry, prelude::*};
+use blob_traits::{
+    BLOCK_SIZE, Error, Hash, MapEntry,
+    bao_tree::{BaoTree, ByteRanges, io::round_up_to_chunks},
+    prelude::*,
+};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
@@ -35,7 +40,8 @@ pub(crate) async fn run(context: &Context, args: GetArgs) -> Result<Exit, Failur
     let hash = resolve(&store, &args.target.name).await?.hash;
     let file = NewFile::begin(path, args.output.force).await?;
     let handle = tokio::fs::File::from_std(file.handle()?);
-    let n_bytes = copy(context, &store, hash, &args.target, Sink::File(handle, file.target().to_owned())).await?;
+    let n_bytes =
+        copy(context, &store, hash, &args.target, Sink::File(handle, file.target().to_owned())).await?;
     let path = file.target().to_owned();
     file.finish().await?;
     context.meter.end(&context.output);
@@ -55,6 +61,37 @@ pub(crate) async fn run_cat(context: &Context, args: CatArgs) -> Result<Exit, Fa
     Ok(Exit::Ok)
 }
 
+/// Refuses ranges of a partial blob that are not all there, before anything is written.
+pub(crate) async fn refuse_gaps(
+    store: &FsStore,
+    entry: &impl MapEntry,
+    wanted: &ByteRanges,
+) -> Result<(), Failure> {
+    if entry.is_complete() {
+        return Ok(());
+    }
+    let (hash, n_chunks) = (entry.hash(), BaoTree::new(entry.size().value(), BLOCK_SIZE).chunks());
+    let present = store.present_ranges(&hash).await?.ok_or(Error::NotFound { hash })?;
+    let missing = round_up_to_chunks(wanted) - present;
+    let Some(first) = missing.boundaries().first() else { return Ok(()) };
+    let n_missing = missing.boundaries().chunks_exact(2).map(|range| match range {
+        [start, end] => end.0 - start.0,
+        _ => 0,
+    });
+    Err(Error::Incomplete {
+        hash,
+        first_missing: first.to_bytes(),
+        n_missing: n_missing.sum(),
+        n_chunks: n_chunks.0,
+    }
+    .into())
+}
+
+/// Ranges of bytes as a set.
+pub(crate) fn union(ranges: &[Range<u64>]) -> ByteRanges {
+    ranges.iter().fold(ByteRanges::empty(), |all, range| all | ByteRanges::from(range.clone()))
+}
+
 /// Refuses to mix bytes with JSON.
 pub(crate) fn stdout_takes_bytes(output: &Output) -> Result<(), Failure> {
     if output.is_human() {
@@ -67,7 +104,7 @@ pub(crate) fn stdout_takes_bytes(output: &Output) -> Result<(), Failure> {
 }
 
 /// Cuts ranges off at the end of a blob.
-pub(crate) fn within(ranges: &[ByteRange], hash: Hash, size: u64) -> Result<Vec<std::ops::Range<u64>>, Failure> {
+pub(crate) fn within(ranges: &[ByteRange], hash: Hash, size: u64) -> Result<Vec<Range<u64>>, Failure> {
     let cut = ranges.iter().map(|range| range.within(size));
     cut.collect::<Result<_, _>>().map_err(|source| Failure::BeyondEnd { hash, source })
 }
@@ -79,8 +116,9 @@ async fn copy(
     target: &Target,
     mut sink: Sink,
 ) -> Result<u64, Failure> {
-    let size = store.existing(hash).await?.size().value();
-    let ranges = within(target.ranges(), hash, size)?;
+    let entry = store.existing(hash).await?;
+    let ranges = within(target.ranges(), hash, entry.size().value())?;
+    refuse_gaps(store, &entry, &union(&ranges)).await?;
     let n_bytes = ranges.iter().map(|range| range.end - range.start).sum();
     if !sink.is_terminal() {
         context.meter.begin("read", Total { n_items: 0, n_bytes }, &context.output);
@@ -115,7 +153,9 @@ impl Sink {
     async fn write(&mut self, bytes: Bytes) -> Result<(), Failure> {
         match self {
             Self::Stdout(out) => out.write_all(&bytes).await.map_err(Failure::output),
-            Self::File(file, path) => Ok(file.write_all(&bytes).await.map_err(|e| Error::io("write", &*path, e))?),
+            Self::File(file, path) => {
+                Ok(file.write_all(&bytes).await.map_err(|e| Error::io("write", &*path, e))?)
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     args::LsArgs,
     exit::{Exit, Failure},
     open::{Access, resolve},
-    output::shown,
+    output::{set, shown},
     reach::Reached,
     run::Context,
     target::Name,
@@ -93,16 +93,21 @@ impl Lister<'_> {
             let tags = tags.get(&hash).map(Vec::as_slice).unwrap_or_default();
             let printed: Vec<String> = tags.iter().map(Tag::to_string).collect();
             line = format!("{hash}  {status:8}  {:>12}  {}", size.value(), printed.join(" "));
-            element["size"] = size.value().into();
-            element["size_verified"] = size.is_verified().into();
-            element["tags"] = tags.iter().map(tag_element).collect();
+            set(&mut element, "size", size.value());
+            set(&mut element, "size_verified", size.is_verified());
+            set(&mut element, "tags", tags.iter().map(tag_element).collect::<Vec<_>>());
         }
         self.context.output.element(BLOBS, line.trim_end(), &element)
     }
 }
 
 /// Lists the files of a collection.
-async fn list_collection(context: &Context, store: &FsStore, name: &Name, long: bool) -> Result<Exit, Failure> {
+async fn list_collection(
+    context: &Context,
+    store: &FsStore,
+    name: &Name,
+    long: bool,
+) -> Result<Exit, Failure> {
     let hash = resolve(store, name).await?.hash;
     for (name, child) in Collection::load(hash, store).await? {
         let mut element = json!({ "name": name, "hash": child.to_string() });
@@ -115,9 +120,13 @@ async fn list_collection(context: &Context, store: &FsStore, name: &Name, long: 
                 None => "missing",
             };
             let size = entry.map(|entry| entry.size().value());
-            line = format!("{child}  {status:8}  {:>12}  {}", size.map_or("?".to_owned(), |n| n.to_string()), shown(&name));
-            element["status"] = status.into();
-            element["size"] = size.into();
+            line = format!(
+                "{child}  {status:8}  {:>12}  {}",
+                size.map_or("?".to_owned(), |n| n.to_string()),
+                shown(&name)
+            );
+            set(&mut element, "status", status);
+            set(&mut element, "size", size);
         }
         context.output.element(FILES, line, &element)?;
     }

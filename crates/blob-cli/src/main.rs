@@ -1,25 +1,25 @@
 //! The `blob` command.
 
+mod add;
 mod args;
-mod range;
-mod target;
-mod run;
+mod bao;
+mod completions;
+mod exit;
+mod export;
+mod get;
+mod has;
+mod ls;
+mod new_file;
 mod open;
 mod output;
 mod progress;
-mod exit;
-mod add;
-mod get;
-mod new_file;
-mod export;
-mod ls;
-mod stat;
-mod has;
+mod range;
 mod reach;
-mod tag;
 mod rm;
-mod bao;
-mod completions;
+mod run;
+mod stat;
+mod tag;
+mod target;
 
 use std::process::ExitCode;
 

@@ -31,7 +31,9 @@ impl NewFile {
         match fs::symlink_metadata(&target) {
             Ok(found) if found.is_dir() => return Err(Error::IsADirectory { path: target }),
             Ok(_) if !replace => return Err(Error::TargetExists { path: target }),
-            Ok(found) if !found.is_file() && !found.is_symlink() => return Err(Error::NotAFile { path: target }),
+            Ok(found) if !found.is_file() && !found.is_symlink() => {
+                return Err(Error::NotAFile { path: target });
+            }
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("look at", target, e)),

@@ -48,7 +48,10 @@ pub(crate) async fn open(dir: PathBuf, access: Access) -> Result<FsStore, Failur
     if access == Access::Existing {
         options.create = Create::Never;
     } else if let Some(parent) = dir.parent().map(Path::to_owned) {
-        unblock(move || fs::create_dir_all(&parent).map_err(|e| Error::io("create the directory", parent, e))).await?;
+        unblock(move || {
+            fs::create_dir_all(&parent).map_err(|e| Error::io("create the directory", parent, e))
+        })
+        .await?;
     }
     match FsStore::open(options).await {
         Err(Error::FileNotFound { path }) if path == dir => Err(Failure::NoStore { dir }),

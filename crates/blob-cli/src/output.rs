@@ -262,9 +262,16 @@ pub(crate) fn insert_tag(fields: &mut Value, tag: &Tag) {
     let printed = tag.to_string();
     if printed.as_bytes() != tag.as_ref() {
         let hex = tag.as_ref().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-        fields["tag_hex"] = hex.into();
+        set(fields, "tag_hex", hex);
     }
-    fields["tag"] = printed.into();
+    set(fields, "tag", printed);
+}
+
+/// Puts a value into a JSON object.
+pub(crate) fn set(fields: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Value::Object(fields) = fields {
+        fields.insert(name.to_owned(), value.into());
+    }
 }
 
 /// Escapes what would move the cursor or change colours.

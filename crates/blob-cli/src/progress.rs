@@ -32,10 +32,10 @@ pub(crate) struct Meter {
 
 #[derive(Debug, Default)]
 struct Counts {
-    n_items: AtomicU64,
-    n_bytes: AtomicU64,
-    n_items_total: AtomicU64,
-    n_bytes_total: AtomicU64,
+    items: AtomicU64,
+    bytes: AtomicU64,
+    items_total: AtomicU64,
+    bytes_total: AtomicU64,
 }
 
 /// What goes on beside the operation and has to end with the phase.
@@ -81,7 +81,8 @@ impl Meter {
                 shown.bar = Some(bar);
             }
             ProgressStyle::Plain => {
-                shown.ticker = Some(tick(Duration::from_secs(10), self.counts.clone(), output.clone(), phase));
+                shown.ticker =
+                    Some(tick(Duration::from_secs(10), self.counts.clone(), output.clone(), phase));
             }
             ProgressStyle::Auto | ProgressStyle::None => {}
         }
@@ -123,7 +124,8 @@ impl Meter {
         Progress::from_fn(move |event| {
             match event {
                 ImportProgress::Found { .. } => {}
-                ImportProgress::CopyProgress { offset, .. } | ImportProgress::OutboardProgress { offset, .. } => {
+                ImportProgress::CopyProgress { offset, .. }
+                | ImportProgress::OutboardProgress { offset, .. } => {
                     reached(&counts, offset);
                 }
                 ImportProgress::Size { size: n, .. } => size.store(n, Ordering::Relaxed),
@@ -160,18 +162,18 @@ impl Meter {
 impl Counts {
     fn reset(&self, total: Total) {
         for (count, n) in [
-            (&self.n_items, 0),
-            (&self.n_bytes, 0),
-            (&self.n_items_total, total.n_items),
-            (&self.n_bytes_total, total.n_bytes),
+            (&self.items, 0),
+            (&self.bytes, 0),
+            (&self.items_total, total.n_items),
+            (&self.bytes_total, total.n_bytes),
         ] {
             count.store(n, Ordering::Relaxed);
         }
     }
 
     fn add(&self, n_items: u64, n_bytes: u64) {
-        self.n_items.fetch_add(n_items, Ordering::Relaxed);
-        self.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+        self.items.fetch_add(n_items, Ordering::Relaxed);
+        self.bytes.fetch_add(n_bytes, Ordering::Relaxed);
     }
 
     fn text(&self, phase: &str) -> String {
@@ -180,8 +182,8 @@ impl Counts {
             0 => text(n),
             total => format!("{}/{}", text(n), text(total)),
         };
-        let items = of(load(&self.n_items), load(&self.n_items_total), &|n| n.to_string());
-        let bytes = of(load(&self.n_bytes), load(&self.n_bytes_total), &shown_bytes);
+        let items = of(load(&self.items), load(&self.items_total), &|n| n.to_string());
+        let bytes = of(load(&self.bytes), load(&self.bytes_total), &shown_bytes);
         format!("{phase}: {items} done, {bytes}")
     }
 }
@@ -199,10 +201,10 @@ fn tick(period: Duration, counts: Arc<Counts>, output: Arc<Output>, phase: &'sta
             } else {
                 output.progress(&json!({
                     "phase": phase,
-                    "items": load(&counts.n_items),
-                    "items_total": load(&counts.n_items_total),
-                    "bytes": load(&counts.n_bytes),
-                    "bytes_total": load(&counts.n_bytes_total),
+                    "items": load(&counts.items),
+                    "items_total": load(&counts.items_total),
+                    "bytes": load(&counts.bytes),
+                    "bytes_total": load(&counts.bytes_total),
                 }));
             }
         }
@@ -225,8 +227,8 @@ fn draw(bar: ProgressBar, counts: Arc<Counts>, phase: &'static str) -> AbortHand
         let mut interval = time::interval(Duration::from_millis(100));
         loop {
             interval.tick().await;
-            let (items, bytes) = (&counts.n_items, &counts.n_bytes);
-            let position = if counts.n_bytes_total.load(Ordering::Relaxed) > 0 { bytes } else { items };
+            let (items, bytes) = (&counts.items, &counts.bytes);
+            let position = if counts.bytes_total.load(Ordering::Relaxed) > 0 { bytes } else { items };
             bar.set_message(counts.text(phase));
             bar.set_position(position.load(Ordering::Relaxed));
             bar.tick();

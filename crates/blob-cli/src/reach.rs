@@ -56,7 +56,11 @@ pub(crate) async fn tag_that_keeps(store: &FsStore, hash: Hash) -> Result<Option
 }
 
 /// Visits what a hash sequence lists, as far as it is there; returns whether that is all of it.
-async fn each_child(store: &FsStore, content: HashAndFormat, mut visit: impl FnMut(Hash) + Send) -> Result<bool> {
+async fn each_child(
+    store: &FsStore,
+    content: HashAndFormat,
+    mut visit: impl FnMut(Hash) + Send,
+) -> Result<bool> {
     if content.format.is_raw() {
         return Ok(true);
     }

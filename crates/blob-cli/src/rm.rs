@@ -21,7 +21,7 @@ pub(crate) async fn run(context: &Context, args: RmArgs) -> Result<Exit, Failure
     for name in &args.names {
         tally.count(context, remove(context, &store, name, args.force).await)?;
     }
-    tally.end()
+    Ok(tally.exit())
 }
 
 async fn remove(context: &Context, store: &FsStore, name: &Name, force: bool) -> Result<(), Failure> {
@@ -73,11 +73,11 @@ impl Tally {
     }
 
     /// The exit code: that of the first failure where nothing was done.
-    pub(crate) fn end(&self) -> Result<Exit, Failure> {
-        Ok(match self.first {
+    pub(crate) fn exit(&self) -> Exit {
+        match self.first {
             None => Exit::Ok,
             Some(_) if self.n_done > 0 => Exit::Partly,
             Some(exit) => exit,
-        })
+        }
     }
 }

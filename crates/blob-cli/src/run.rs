@@ -20,7 +20,9 @@ use tokio::{
 };
 
 use crate::{
-    add, args::{BaoVerb, Cli, TagVerb, Verb}, bao, completions,
+    add,
+    args::{BaoVerb, Cli, TagVerb, Verb},
+    bao, completions,
     exit::{Exit, Failure},
     export, get, has, ls,
     open::{Access, directory, open},
@@ -66,8 +68,12 @@ pub(crate) fn run() -> ExitCode {
     }
     let form = if cli.global.json { json_form(&cli.verb) } else { Form::Human };
     let output = Arc::new(Output::new(form));
-    let context =
-        Context { output, meter: Meter::new(cli.global.progress), dir: cli.global.store, store: OnceLock::new() };
+    let context = Context {
+        output,
+        meter: Meter::new(cli.global.progress),
+        dir: cli.global.store,
+        store: OnceLock::new(),
+    };
     let runtime = match Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(&context.output, Err(Failure::Bug(format!("no threads: {error}")))).into(),
@@ -96,7 +102,9 @@ async fn supervise(context: Arc<Context>, verb: Verb) -> Exit {
     context.meter.end(&context.output);
     let shut_down = async {
         match (context.store.get(), &result) {
-            (Some(store), Err(Failure::Interrupted)) => timeout(GRACE, store.shutdown()).await.unwrap_or(Ok(())),
+            (Some(store), Err(Failure::Interrupted)) => {
+                timeout(GRACE, store.shutdown()).await.unwrap_or(Ok(()))
+            }
             (Some(store), _) => store.shutdown().await,
             (None, _) => Ok(()),
         }

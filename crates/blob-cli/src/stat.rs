@@ -57,7 +57,9 @@ impl Known {
             None => detect(store, hash).await?.format,
         };
         let n_files = match format {
-            BlobFormat::HashSeq => Collection::load(hash, store).await.ok().map(|collection| collection.len()),
+            BlobFormat::HashSeq => {
+                Collection::load(hash, store).await.ok().map(|collection| collection.len())
+            }
             BlobFormat::Raw => None,
         };
         let present = store.present_ranges(&hash).await?.unwrap_or_else(ChunkRanges::empty);

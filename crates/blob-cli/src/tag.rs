@@ -39,12 +39,12 @@ async fn set(context: &Context, tag: Tag, name: &Name, format: Option<TagFormat>
         (None, Some(format)) => format,
         (None, None) => detect(&store, resolved.hash).await?.format,
     };
-    let content = HashAndFormat::new(resolved.hash, format);
-    if store.entry_status(&content.hash).await? == EntryStatus::NotFound {
-        context.output.warning(&format!("blob {} is not in the store yet", content.hash));
+    let kept = HashAndFormat::new(resolved.hash, format);
+    if store.entry_status(&kept.hash).await? == EntryStatus::NotFound {
+        context.output.warning(&format!("blob {} is not in the store yet", kept.hash));
     }
-    store.set_tag(tag.clone(), Some(content)).await?;
-    context.output.item(line(&tag, content), &fields(&tag, content))?;
+    store.set_tag(tag.clone(), Some(kept)).await?;
+    context.output.item(line(&tag, kept), &fields(&tag, kept))?;
     Ok(Exit::Ok)
 }
 
@@ -52,8 +52,8 @@ async fn list(context: &Context, range: TagRange) -> Result<Exit, Failure> {
     let store = context.open(Access::Existing).await?;
     let mut tags = store.tags(range).await?;
     while let Some(tag) = tags.next().await {
-        let (tag, content) = tag?;
-        context.output.element(TAGS, line(&tag, content), &fields(&tag, content))?;
+        let (tag, kept) = tag?;
+        context.output.element(TAGS, line(&tag, kept), &fields(&tag, kept))?;
     }
     context.output.end_listing(TAGS)?;
     Ok(Exit::Ok)
@@ -69,28 +69,30 @@ async fn remove(context: &Context, tags: &[Tag]) -> Result<Exit, Failure> {
         };
         tally.count(context, removed)?;
     }
-    tally.end()
+    Ok(tally.exit())
 }
 
 async fn rename(context: &Context, from: Tag, to: Tag, force: bool) -> Result<Exit, Failure> {
     let store = context.open(Access::Existing).await?;
-    let Some(content) = store.get_tag(&from).await? else { return Err(Error::TagNotFound { tag: from }.into()) };
+    let Some(kept) = store.get_tag(&from).await? else {
+        return Err(Error::TagNotFound { tag: from }.into());
+    };
     if !force && from != to && store.get_tag(&to).await?.is_some() {
         return Err(Failure::TagExists { tag: to });
     }
     store.rename_tag(from, to.clone()).await?;
-    context.output.item(line(&to, content), &fields(&to, content))?;
+    context.output.item(line(&to, kept), &fields(&to, kept))?;
     Ok(Exit::Ok)
 }
 
 /// A tag, behind what it keeps.
-pub(crate) fn line(tag: &Tag, content: HashAndFormat) -> String {
-    format!("{}  {:8}  {tag}", content.hash, format_name(content.format))
+pub(crate) fn line(tag: &Tag, kept: HashAndFormat) -> String {
+    format!("{}  {:8}  {tag}", kept.hash, format_name(kept.format))
 }
 
 /// The same for JSON.
-pub(crate) fn fields(tag: &Tag, content: HashAndFormat) -> Value {
-    let mut fields = json!({ "hash": content.hash.to_string(), "format": format_name(content.format) });
+pub(crate) fn fields(tag: &Tag, kept: HashAndFormat) -> Value {
+    let mut fields = json!({ "hash": kept.hash.to_string(), "format": format_name(kept.format) });
     insert_tag(&mut fields, tag);
     fields
 }
@@ -104,12 +106,12 @@ pub(crate) fn format_name(format: BlobFormat) -> &'static str {
 }
 
 /// Points a tag to something that is there, a new one where none is given.
-pub(crate) async fn point(store: &FsStore, tag: Option<Tag>, content: HashAndFormat) -> Result<Tag, Failure> {
+pub(crate) async fn point(store: &FsStore, tag: Option<Tag>, kept: HashAndFormat) -> Result<Tag, Failure> {
     match tag {
         Some(tag) => {
-            store.set_tag(tag.clone(), Some(content)).await?;
+            store.set_tag(tag.clone(), Some(kept)).await?;
             Ok(tag)
         }
-        None => Ok(store.create_tag(content).await?),
+        None => Ok(store.create_tag(kept).await?),
     }
 }

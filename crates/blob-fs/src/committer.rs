@@ -12,7 +12,7 @@ use std::{
 use blob_traits::{Error, Result};
 
 use crate::{
-    engine::Engine,
+    engine::{Engine, IDLE},
     files::FileKey,
     format::record::CameFrom,
     index::{Commit, Index},
@@ -91,7 +91,7 @@ impl Committer {
                 self.commit_or_back_off();
                 continue;
             }
-            let wait = due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now));
+            let wait = due.map_or(IDLE, |due| due.saturating_duration_since(now));
             let wait = if state.orphans.is_empty() { wait } else { wait.min(LOOK_AGAIN) };
             drop(engine.wait_committer(state, wait));
         }
@@ -141,7 +141,8 @@ impl Committer {
         self.move_files(&job.moves)?;
         let covered = |(seq, orphan): &(u64, Orphan)| (*seq <= job.checkpoint.seq).then_some(*orphan);
         let unlink: Vec<Orphan> = self.engine.state().orphans.iter().filter_map(covered).collect();
-        let index = self.index.as_ref().ok_or_else(|| Error::Failed { what: "the index is closed".to_owned() })?;
+        let index =
+            self.index.as_ref().ok_or_else(|| Error::Failed { what: "the index is closed".to_owned() })?;
         index.commit(&Commit { overlay: &job.overlay, checkpoint: job.checkpoint, unlink: &unlink })?;
         let reader = Arc::new(index.reader()?);
         let mut state = self.engine.state();

@@ -9,25 +9,31 @@ use crate::{
     store::FsStore,
 };
 
-/// So many blobs are deleted by one record; all records of a call are one transaction.
+/// So many blobs are deleted by one record.
 const PER_RECORD: usize = 65_536;
+/// And so many in one step: a transaction has at most 16 MiB (E9).
+const PER_STEP: usize = 4 * PER_RECORD;
 
 impl Delete for FsStore {
-    async fn delete(&self, hashes: Vec<Hash>) -> Result<()> {
+    /// More than 262,144 blobs are deleted in several steps.
+    async fn delete(&self, mut hashes: Vec<Hash>) -> Result<()> {
         let engine = self.engine.clone();
+        hashes.sort_unstable();
+        hashes.dedup();
         if hashes.len() <= 16 {
-            return engine.delete(hashes).await;
+            return engine.delete(&hashes).await;
         }
         // Many look-ups in the index.
-        unblock(move || futures_lite::future::block_on(engine.delete(hashes))).await
+        unblock(move || {
+            hashes.chunks(PER_STEP).try_for_each(|step| futures_lite::future::block_on(engine.delete(step)))
+        })
+        .await
     }
 }
 
 impl Engine {
-    async fn delete(&self, mut hashes: Vec<Hash>) -> Result<()> {
-        hashes.sort_unstable();
-        hashes.dedup();
-        let keys = Keys { blobs: hashes.into_iter().collect(), tags: SmallVec::new() };
+    async fn delete(&self, hashes: &[Hash]) -> Result<()> {
+        let keys = Keys { blobs: hashes.into(), tags: SmallVec::new() };
         self.transact(&keys, keys.blobs.len() as u64 * 36, |state, looked| {
             for hash in &keys.blobs {
                 state.partials.remove(hash);

@@ -32,6 +32,8 @@ const LEAD_BYTES: u64 = 256 << 10;
 /// In Relaxed a sync follows after so many bytes, or so long (E78).
 const SYNC_BYTES: u64 = 32 << 20;
 const SYNC_AGE: Duration = Duration::from_secs(1);
+/// A thread with nothing to do looks again after this long; it is woken when there is something.
+pub(crate) const IDLE: Duration = Duration::from_mins(1);
 
 /// What all handles of a store share.
 #[derive(Debug)]
@@ -211,7 +213,23 @@ impl Engine {
         Ok(value)
     }
 
-    /// The same for threads that may block.
+    /// Decides something under the state lock that needs no record.
+    pub(crate) fn decide_unrecorded<T>(
+        &self,
+        keys: &Keys,
+        decide: impl FnOnce(&mut State, &Looked) -> T,
+    ) -> Result<T> {
+        loop {
+            let looked = self.look_up(keys)?;
+            let mut state = self.state();
+            state.check_readable()?;
+            if looked.generation == state.visible.generation {
+                return Ok(decide(&mut state, &looked));
+            }
+        }
+    }
+
+    /// [`transact`](Self::transact) for threads that may block.
     pub(crate) fn transact_blocking<T>(
         &self,
         keys: &Keys,
@@ -278,7 +296,7 @@ impl Engine {
                 Err(failure)
             }
         };
-        if !state.queue.is_empty() {
+        if !state.queue.is_empty() || state.phase != Phase::Open {
             self.writer_wake.notify_one();
         }
         outcome
@@ -304,17 +322,14 @@ impl Engine {
 
     fn publish(&self, state: &mut State, group: Vec<Txn>, appended: &Appended, took: Option<Duration>) {
         state.publish(group, appended);
-        match took {
-            Some(took) => {
-                state.durable_seq = appended.last.seq;
-                state.mean_sync = (state.mean_sync * 7 + took) / 8;
-            }
-            None => {
-                let (bytes, since) = state.unsynced.unwrap_or((0, Instant::now()));
-                state.unsynced = Some((bytes + appended.bytes, since));
-                if bytes == 0 || bytes + appended.bytes >= SYNC_BYTES {
-                    self.writer_wake.notify_one();
-                }
+        if let Some(took) = took {
+            state.durable_seq = appended.last.seq;
+            state.mean_sync = (state.mean_sync * 7 + took) / 8;
+        } else {
+            let (bytes, since) = state.unsynced.unwrap_or((0, Instant::now()));
+            state.unsynced = Some((bytes + appended.bytes, since));
+            if bytes == 0 || bytes + appended.bytes >= SYNC_BYTES {
+                self.writer_wake.notify_one();
             }
         }
         if state.visible.active.rows() >= self.options.overlay_rows
@@ -364,7 +379,8 @@ impl Engine {
                 return;
             }
             let now = Instant::now();
-            let due = state.unsynced.map(|(bytes, since)| if bytes >= SYNC_BYTES { now } else { since + SYNC_AGE });
+            let due =
+                state.unsynced.map(|(bytes, since)| if bytes >= SYNC_BYTES { now } else { since + SYNC_AGE });
             if due.is_some_and(|due| due <= now) && state.failed.is_none() {
                 drop(state);
                 let _ = self.sync_log();
@@ -372,13 +388,17 @@ impl Engine {
                 continue;
             }
             let due = due.filter(|_| state.failed.is_none());
-            let wait = due.map_or(Duration::from_secs(3600), |due| due.saturating_duration_since(now));
+            let wait = due.map_or(IDLE, |due| due.saturating_duration_since(now));
             state = wait_on(&self.writer_wake, state, wait);
         }
     }
 
     /// Waits, as the committer, for something to do.
-    pub(crate) fn wait_committer<'a>(&'a self, state: MutexGuard<'a, State>, wait: Duration) -> MutexGuard<'a, State> {
+    pub(crate) fn wait_committer<'a>(
+        &'a self,
+        state: MutexGuard<'a, State>,
+        wait: Duration,
+    ) -> MutexGuard<'a, State> {
         wait_on(&self.committer_wake, state, wait)
     }
 

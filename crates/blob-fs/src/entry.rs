@@ -16,8 +16,8 @@ use crate::{
     files::{FileKey, read_range},
     format::{
         RECORD_HEADER,
-        record::{Body, FileIdentity, HEADER_LEN, Place as RecordPlace, decode_header, outboard_len},
         header::SegmentHeader,
+        record::{Body, FileIdentity, HEADER_LEN, Place as RecordPlace, decode_header, outboard_len},
     },
     handle::Guard,
     layout::FileNo,
@@ -189,22 +189,25 @@ pub(crate) fn segment(engine: &Engine, id: u32) -> io::Result<FileRef> {
 fn open_data(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
     let layout = &engine.layout;
     let places = [layout.data(&hash, no), layout.temp_data(&hash, no), layout.partial_data(&hash, no)];
-    open_moving(engine, hash, FileKey::Data(no), places)
+    open_moving(engine, hash, FileKey::Data(no), &places)
 }
 
 fn open_outboard(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
     let layout = &engine.layout;
-    let places =
-        [layout.data_outboard(&hash, no), layout.temp_outboard(&hash, no), layout.partial_outboard(&hash, no)];
-    open_moving(engine, hash, FileKey::Outboard(no), places)
+    let places = [
+        layout.data_outboard(&hash, no),
+        layout.temp_outboard(&hash, no),
+        layout.partial_outboard(&hash, no),
+    ];
+    open_moving(engine, hash, FileKey::Outboard(no), &places)
 }
 
 /// Opens a file that may be on its way to `data/` (E41). Looked for there twice: it may arrive in between.
-fn open_moving(engine: &Engine, hash: Hash, key: FileKey, places: [PathBuf; 3]) -> io::Result<FileRef> {
+fn open_moving(engine: &Engine, hash: Hash, key: FileKey, places: &[PathBuf; 3]) -> io::Result<FileRef> {
     if let Some(file) = engine.files.cached(key) {
         return Ok(file);
     }
-    let [in_data, ..] = &places;
+    let [in_data, ..] = places;
     for path in places.iter().chain([in_data]) {
         match engine.files.get(key, || path.clone()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

@@ -7,8 +7,8 @@ use std::{
 };
 
 use blob_traits::{
-    Error, ExistingTarget, Export, ExportMode, ExportOptions, ExportProgress, Hash, Map, MapEntry, Progress, ReadBlob,
-    Result,
+    Error, ExistingTarget, Export, ExportMode, ExportOptions, ExportProgress, Hash, Map, MapEntry, Progress,
+    ReadBlob, Result,
     blocking::{Alive, Watch, unblock},
 };
 use smallvec::{SmallVec, smallvec};
@@ -17,6 +17,7 @@ use crate::{
     engine::{Decision, Engine, Keys},
     entry::{Content, Entry},
     files::FileKey,
+    format::record::MAX_PATH,
     layout::FileNo,
     op::Op,
     reference::identity,
@@ -48,7 +49,8 @@ impl Export for FsStore {
         }
         let alive = Alive::default();
         let id = progress.new_id();
-        let job = Job { engine: self.engine.clone(), entry, target, options, progress, id, watch: alive.watch() };
+        let job =
+            Job { engine: self.engine.clone(), entry, target, options, progress, id, watch: alive.watch() };
         unblock(move || job.run()).await
     }
 }
@@ -67,7 +69,9 @@ impl Job {
     fn run(self) -> Result<()> {
         let vfs = &*self.engine.vfs;
         check_target(vfs, &self.target, self.options.existing)?;
-        let moves_out = self.options.mode == ExportMode::TryReference && self.owned_file().is_some();
+        let moves_out = self.options.mode == ExportMode::TryReference
+            && self.owned_file().is_some()
+            && self.target.as_os_str().len() <= MAX_PATH;
         let (hash, path) = (self.entry.hash, self.target.clone());
         self.progress.blocking_send(ExportProgress::Start { id: self.id, hash, path, stable: moves_out })?;
         if !(moves_out && self.move_out()?) {

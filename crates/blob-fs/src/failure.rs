@@ -45,9 +45,13 @@ impl Failure {
     }
 
     pub(crate) fn to_error(&self) -> Error {
-        let source = self.os.map_or_else(|| io::Error::new(self.kind, self.text.clone()), io::Error::from_raw_os_error);
+        let source = self
+            .os
+            .map_or_else(|| io::Error::new(self.kind, self.text.clone()), io::Error::from_raw_os_error);
         match Error::from(source) {
-            Error::Io { source, .. } => Error::Io { doing: self.doing, path: Some(self.path.clone()), source },
+            Error::Io { source, .. } => {
+                Error::Io { doing: self.doing, path: Some(self.path.clone()), source }
+            }
             other => other,
         }
     }

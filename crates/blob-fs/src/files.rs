@@ -81,12 +81,6 @@ impl FileCache {
         Ok(file)
     }
 
-    /// Takes in a file that is open anyway.
-    pub(crate) fn insert(&self, key: FileKey, file: FileRef) {
-        let closed = self.lock().files.push(key, file);
-        drop(closed);
-    }
-
     /// Closes the file as soon as nobody uses it; the next [`get`](Self::get) opens it anew.
     pub(crate) fn forget(&self, key: FileKey) {
         let closed = {

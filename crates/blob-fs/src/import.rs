@@ -6,8 +6,9 @@ mod large;
 use std::{future::Future, io, path::PathBuf, pin::Pin, sync::Arc};
 
 use blob_traits::{
-    Error, Hash, HashAndFormat, Import, ImportMode, ImportOptions, ImportProgress, ImportSource, MAX_TAG_LEN, Progress,
-    Result, TempTag, blocking::unblock,
+    Error, Hash, HashAndFormat, Import, ImportMode, ImportOptions, ImportProgress, ImportSource, MAX_TAG_LEN,
+    Progress, Result, TempTag,
+    blocking::{Alive, Watch, unblock},
 };
 use bytes::{Bytes, BytesMut};
 use futures_lite::{Stream, StreamExt};
@@ -32,6 +33,8 @@ struct Job {
     options: ImportOptions,
     progress: Progress<ImportProgress>,
     id: u64,
+    /// Ends work on the blocking pool when the import's future is dropped.
+    watch: Watch,
 }
 
 type Bytestream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
@@ -48,7 +51,8 @@ impl Import for FsStore {
         }
         self.engine.state().check_writable()?;
         let id = progress.new_id();
-        let job = Job { engine: self.engine.clone(), options, progress, id };
+        let alive = Alive::default();
+        let job = Job { engine: self.engine.clone(), options, progress, id, watch: alive.watch() };
         match source {
             ImportSource::Bytes(bytes) => job.bytes(bytes).await,
             ImportSource::File { path, mode } => job.file(path, mode).await,
@@ -75,7 +79,10 @@ impl Job {
         }
         let writer = unblock(move || {
             let mut writer = LargeWriter::new(self.clone())?;
-            bytes.chunks(large::PIECE).try_for_each(|piece| writer.write(piece))?;
+            for piece in bytes.chunks(large::PIECE) {
+                self.watch.check()?;
+                writer.write(piece)?;
+            }
             Ok((self, writer))
         });
         let (job, writer) = writer.await?;
@@ -130,7 +137,7 @@ impl Job {
         }
         self.found(&path.to_string_lossy()).await?;
         let job = self.clone();
-        match unblock(move || file::read(job, &path, mode)).await? {
+        match unblock(move || file::read(&job, &path, mode)).await? {
             file::Read::Small(bytes) => {
                 self.size(bytes.len() as u64).await?;
                 self.small(bytes).await
@@ -156,6 +163,12 @@ impl Job {
     async fn hashed(&self, size: u64, hash: Hash) -> Result<()> {
         self.progress.send(ImportProgress::OutboardProgress { id: self.id, offset: size }).await?;
         self.progress.send(ImportProgress::OutboardDone { id: self.id, hash }).await
+    }
+
+    /// Reports an offset from the blocking pool; ends the work when nobody waits for it any more.
+    fn step(&self, event: ImportProgress) -> Result<()> {
+        self.watch.check()?;
+        self.progress.try_send(event)
     }
 
     /// A blob that goes into the log.
@@ -209,7 +222,8 @@ impl Job {
             let pins = &engine.pins;
             let decide = |state: &mut State, looked: &Looked| {
                 let pin = pins.import(state, content);
-                let there = state.pending_blob(&hash, looked).filter(|(state, _)| state.complete_size().is_some());
+                let there =
+                    state.pending_blob(&hash, looked).filter(|(state, _)| state.complete_size().is_some());
                 let mut ops = Vec::with_capacity(1);
                 if there.is_none() {
                     ops.push(op());

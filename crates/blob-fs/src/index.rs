@@ -61,10 +61,17 @@ impl Index {
     ///
     /// # Errors
     /// [`Error::DamagedStore`] for a file that is no index, or of another store; [`Error::UnsupportedFormat`].
-    pub(crate) fn open(vfs: &Arc<dyn Vfs>, layout: &Layout, store_id: Option<&[u8; 16]>, cache: usize) -> Result<Self> {
+    pub(crate) fn open(
+        vfs: &Arc<dyn Vfs>,
+        layout: &Layout,
+        store_id: Option<&[u8; 16]>,
+        cache: usize,
+    ) -> Result<Self> {
         let path = layout.index();
         match (vfs.stat(&path), store_id) {
-            (Err(e), Some(id)) if e.kind() == std::io::ErrorKind::NotFound => Self::create(vfs, layout, id, cache)?,
+            (Err(e), Some(id)) if e.kind() == std::io::ErrorKind::NotFound => {
+                Self::create(vfs, layout, id, cache)?;
+            }
             (Err(e), _) => return Err(Error::io("look at", path, e)),
             (Ok(_), _) => {}
         }
@@ -88,8 +95,9 @@ impl Index {
         let temp = layout.temp(FileNo(u64::from_le_bytes(no)), "redb");
         let file = vfs.create_new(&temp).map_err(|e| Error::io("create", &temp, e))?;
         let made = (|| {
-            let db =
-                redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(file.clone()))?;
+            let db = redb::Builder::new()
+                .set_cache_size(cache)
+                .create_with_backend(FileBackend::new(file.clone()))?;
             let mut txn = db.begin_write()?;
             txn.set_quick_repair(true);
             txn.open_table(BLOBS)?;
@@ -114,7 +122,9 @@ impl Index {
     /// The store that this is the index of.
     pub(crate) fn store_id(&self) -> Result<[u8; 16]> {
         let stored = self.meta("store")?;
-        stored.and_then(|id| id.try_into().ok()).ok_or_else(|| damaged(&self.path, "it does not say of which store it is"))
+        stored
+            .and_then(|id| id.try_into().ok())
+            .ok_or_else(|| damaged(&self.path, "it does not say of which store it is"))
     }
 
     fn check_identity(&self, store_id: Option<&[u8; 16]>) -> Result<()> {
@@ -152,7 +162,10 @@ impl Index {
     /// Where the log ends as far as the index has it.
     pub(crate) fn checkpoint(&self) -> Result<Checkpoint> {
         let stored = self.meta("checkpoint")?;
-        stored.as_deref().and_then(Checkpoint::decode).ok_or_else(|| damaged(&self.path, "it has no checkpoint"))
+        stored
+            .as_deref()
+            .and_then(Checkpoint::decode)
+            .ok_or_else(|| damaged(&self.path, "it has no checkpoint"))
     }
 
     /// The files that were still to be removed at the last commit.
@@ -220,22 +233,22 @@ impl Index {
 impl IndexReader {
     /// The row of a blob.
     pub(crate) fn blob(&self, hash: &Hash) -> Result<Option<BlobRow>> {
-        let found = self.blobs.get_owned(hash.as_bytes()).map_err(|e| index_error("read", &self.path, e.into()))?;
+        let found =
+            self.blobs.get_owned(hash.as_bytes()).map_err(|e| index_error("read", &self.path, e.into()))?;
         found.map(|row| self.decode(BlobRow::decode(row.value()))).transpose()
     }
 
     /// The row of a tag.
     pub(crate) fn tag(&self, tag: &Tag) -> Result<Option<TagRow>> {
-        let found = self.tags.get_owned(tag.as_ref()).map_err(|e| index_error("read", &self.path, e.into()))?;
+        let found =
+            self.tags.get_owned(tag.as_ref()).map_err(|e| index_error("read", &self.path, e.into()))?;
         found.map(|row| self.decode(TagRow::decode(row.value()))).transpose()
     }
 
     /// All blobs in order.
     pub(crate) fn blobs(&self) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
-        let range = self
-            .blobs
-            .range_owned::<&[u8; 32]>(..)
-            .map_err(|e| index_error("read", &self.path, e.into()))?;
+        let range =
+            self.blobs.range_owned::<&[u8; 32]>(..).map_err(|e| index_error("read", &self.path, e.into()))?;
         Ok(range.map(|entry| {
             let (key, row) = entry.map_err(|e| index_error("read", &self.path, e.into()))?;
             let (key, row): (OwnedAccessGuard<&[u8; 32]>, OwnedAccessGuard<&[u8]>) = (key, row);
@@ -244,7 +257,10 @@ impl IndexReader {
     }
 
     /// The tags of a range in order.
-    pub(crate) fn tags(&self, range: &TagRange) -> Result<impl Iterator<Item = Result<(Tag, TagRow)>> + use<'_>> {
+    pub(crate) fn tags(
+        &self,
+        range: &TagRange,
+    ) -> Result<impl Iterator<Item = Result<(Tag, TagRow)>> + use<'_>> {
         let bounds = range.bounds().map(|(start, end)| (start.map(AsRef::as_ref), end.map(AsRef::as_ref)));
         let range = match bounds {
             Some(bounds) => Some(
@@ -297,7 +313,9 @@ fn decode_orphan(bytes: &[u8]) -> Option<Orphan> {
 fn damaged(path: &Path, what: &str) -> Error {
     Error::DamagedStore {
         path: path.to_owned(),
-        what: format!("{what}; the index is derived: move this file away and open the store again to rebuild it from the log"),
+        what: format!(
+            "{what}; the index is derived: move this file away and open the store again to rebuild it from the log"
+        ),
     }
 }
 
@@ -310,9 +328,11 @@ fn index_error(doing: &'static str, path: &Path, error: redb::Error) -> Error {
             found: format!("redb file format {found}"),
             supported: "the one of redb 4".to_owned(),
         },
-        redb::Error::PreviousIo => {
-            Error::Io { doing, path: Some(path.to_owned()), source: std::io::Error::other("an earlier I/O error") }
-        }
+        redb::Error::PreviousIo => Error::Io {
+            doing,
+            path: Some(path.to_owned()),
+            source: std::io::Error::other("an earlier I/O error"),
+        },
         other => damaged(path, &other.to_string()),
     }
 }

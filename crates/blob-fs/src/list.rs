@@ -35,7 +35,11 @@ impl ListBlobs for FsStore {
 }
 
 /// Lists the blobs whose rows are wanted, and `more`, which has no rows.
-fn list_blobs(engine: &Arc<Engine>, wanted: impl Fn(&BlobRow) -> bool, more: Vec<Hash>) -> Result<BoxStream<Hash>> {
+fn list_blobs(
+    engine: &Arc<Engine>,
+    wanted: impl Fn(&BlobRow) -> bool,
+    more: Vec<Hash>,
+) -> Result<BoxStream<Hash>> {
     let (changes, reader) = {
         let state = engine.state();
         state.check_readable()?;
@@ -53,14 +57,14 @@ fn list_blobs(engine: &Arc<Engine>, wanted: impl Fn(&BlobRow) -> bool, more: Vec
     for item in Merge::new(reader.blobs()?, changes.into_iter()) {
         let (hash, row) = item?;
         while let Some(hash) = more.next_if(|more| *more < hash) {
-            listing.push(hash)?;
+            listing.push(&hash)?;
         }
         if wanted(&row) {
             more.next_if_eq(&hash);
-            listing.push(hash)?;
+            listing.push(&hash)?;
         }
     }
-    more.try_for_each(|hash| listing.push(hash))?;
+    more.try_for_each(|hash| listing.push(&hash))?;
     listing.finish()
 }
 
@@ -73,7 +77,8 @@ pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Ta
         if let Some(bounds) = range.bounds() {
             let overlays = state.visible.frozen.as_deref().into_iter().chain([&state.visible.active]);
             for overlay in overlays {
-                changes.extend(overlay.tags.range::<Tag, _>(bounds).map(|(tag, change)| (tag.clone(), *change)));
+                changes
+                    .extend(overlay.tags.range::<Tag, _>(bounds).map(|(tag, change)| (tag.clone(), *change)));
             }
         }
         let hidden = state.queued_tags().filter(|(tag, content)| content.is_none() && range.contains(tag));
@@ -83,7 +88,7 @@ pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Ta
     let reader = in_order(reader)?;
     let mut listing = Spill::new(engine.clone());
     for item in Merge::new(reader.tags(range)?, changes.into_iter()) {
-        listing.push(item?)?;
+        listing.push(&item?)?;
     }
     listing.finish_listing()
 }

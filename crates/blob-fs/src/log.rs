@@ -49,6 +49,8 @@ struct Active {
     id: u32,
     key: [u8; 32],
     file: FileRef,
+    /// What the header names as the end of the log before it.
+    prev: Tail,
     /// Where the first record is.
     start: u64,
     synced_end: u64,
@@ -104,6 +106,7 @@ impl Log {
             id: header.segment,
             key: header.key,
             file,
+            prev: Tail::default(), // needed for an empty segment alone
             start: header.len(),
             synced_end: self.tail.end,
             synced_seq: self.tail.last_seq,
@@ -188,7 +191,8 @@ impl Log {
                 return Ok(());
             }
         }
-        self.sync()?;
+        // What is there and not synced has been acknowledged (Relaxed).
+        self.sync().map_err(Failure::fatal)?;
         match self.active.take() {
             // Nothing is in it: it is begun again, with another key and base, so that a full disk does not gather
             // empty segments.
@@ -209,21 +213,11 @@ impl Log {
 
     fn restart(&mut self, active: Active, base_seq: u64) -> Result<(), Failure> {
         let path = self.layout.segment(active.id);
-        let begun = (|| {
-            let Ok(old) = SegmentHeader::load(&*active.file)? else {
-                return Err(std::io::ErrorKind::InvalidData.into());
-            };
-            let SegmentRole::Log { prev_id, prev_end, prev_last_seq } = old.role else {
-                return Err(std::io::ErrorKind::InvalidData.into());
-            };
-            let prev = Tail { segment: prev_id, end: prev_end, last_seq: prev_last_seq };
-            let header = self.header(active.id, base_seq, prev);
-            write_header(&*active.file, &header)?;
-            Ok(header)
-        })();
+        let header = self.header(active.id, base_seq, active.prev);
+        let begun = write_header(&*active.file, &header);
         match begun {
-            Ok(header) => {
-                self.begin(&header, active.file, base_seq);
+            Ok(()) => {
+                self.begin(&header, active.file, active.prev, base_seq);
                 Ok(())
             }
             Err(e) => {
@@ -255,17 +249,18 @@ impl Log {
             return Err(Failure::new("begin segment", &path, &e));
         }
         self.highest = id;
-        self.begin(&header, file, base_seq);
+        self.begin(&header, file, self.tail, base_seq);
         Ok(())
     }
 
-    fn begin(&mut self, header: &SegmentHeader, file: FileRef, base_seq: u64) {
+    fn begin(&mut self, header: &SegmentHeader, file: FileRef, prev: Tail, base_seq: u64) {
         let start = header.len();
         self.tail = Tail { segment: header.segment, end: start, last_seq: base_seq - 1 };
         self.active = Some(Active {
             id: header.segment,
             key: header.key,
             file,
+            prev,
             start,
             synced_end: start,
             synced_seq: base_seq - 1,
@@ -307,12 +302,8 @@ fn encode_group(
             let offset = end + start as u64;
             let more = i + 1 < txn.ops.len();
             let place = RecordPlace { key: &active.key, segment: active.id, offset };
-            let stamp = |kills| Stamp {
-                seq: queued.seq,
-                durable_seq,
-                kills,
-                flags: Flags { more, unsynced: false },
-            };
+            let stamp =
+                |kills| Stamp { seq: queued.seq, durable_seq, kills, flags: Flags { more, unsynced: false } };
             queued
                 .op
                 .with_record(&killed, |record, kills| record::encode(buffer, place, record, stamp(kills)))
@@ -332,5 +323,7 @@ fn encode_group(
 }
 
 fn unreachable_active() -> ! {
-    unreachable!("a segment was begun just before, and four billion of them take longer than the machine lasts")
+    unreachable!(
+        "a segment was begun just before, and four billion of them take longer than the machine lasts"
+    )
 }

@@ -27,7 +27,8 @@ impl FsStore {
         Entry { engine: self.engine.clone(), hash: Hash::EMPTY, content: Content::Empty }
     }
 
-    async fn load_partial(&self, hash: Hash, no: FileNo) -> Result<Arc<Partial>> {
+    /// `None`: by now the blob is something else.
+    async fn load_partial(&self, hash: Hash, no: FileNo) -> Result<Option<Arc<Partial>>> {
         let engine = self.engine.clone();
         unblock(move || Partial::load_from_disk(&engine, hash, no)).await
     }
@@ -37,18 +38,26 @@ impl FsStore {
             self.engine.state().check_readable()?;
             return Ok(Some(self.empty_entry()));
         }
-        let row = self.engine.blob(&hash)?;
-        match row {
-            Some(row) => match Entry::complete(&self.engine, hash, &row) {
-                Some(entry) => Ok(Some(entry)),
-                None => match row.state {
-                    BlobState::Partial { no } => {
-                        Ok(Some(self.partial_entry(self.load_partial(hash, no).await?)))
+        loop {
+            let row = self.engine.blob(&hash)?;
+            match row.map(|row| row.state) {
+                None => {
+                    let partial = self.engine.state().partials.get(&hash);
+                    return Ok(partial.map(|partial| self.partial_entry(partial)));
+                }
+                Some(BlobState::Partial { no }) => {
+                    if let Some(partial) = self.load_partial(hash, no).await? {
+                        return Ok(Some(self.partial_entry(partial)));
                     }
-                    _ => Ok(None),
-                },
-            },
-            None => Ok(self.engine.state().partials.get(&hash).map(|partial| self.partial_entry(partial))),
+                }
+                Some(_) => {
+                    let entry = row.and_then(|row| Entry::complete(&self.engine, hash, &row));
+                    // The files that a row names are pinned only now: it has to be the row still.
+                    if self.engine.blob(&hash)? == row {
+                        return Ok(entry);
+                    }
+                }
+            }
         }
     }
 }
@@ -127,13 +136,18 @@ impl MapMut for FsStore {
                             None => Decision::Nothing((Found::OnDisk(no), pin)),
                         },
                         Some(_) => Decision::Nothing((Found::Complete, pin)),
-                        None => Decision::Nothing((Found::Live(state.partials.get_or_begin(hash, size)), pin)),
+                        None => {
+                            Decision::Nothing((Found::Live(state.partials.get_or_begin(hash, size)), pin))
+                        }
                     })
                 })
                 .await?;
             let partial = match found {
                 Found::Live(partial) => partial,
-                Found::OnDisk(no) => self.load_partial(hash, no).await?,
+                Found::OnDisk(no) => match self.load_partial(hash, no).await? {
+                    Some(partial) => partial,
+                    None => continue,
+                },
                 Found::Complete => match self.entry(hash).await? {
                     Some(entry) => return Ok(entry),
                     // Deleted in between.

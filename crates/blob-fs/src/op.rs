@@ -33,7 +33,9 @@ impl Op {
                 Some((*hash, BlobState::Small { size: u32::try_from(data.len()).unwrap_or(u32::MAX) }))
             }
             Self::Large { hash, size, no, .. } => Some((*hash, BlobState::Large { size: *size, no: *no })),
-            Self::Referenced { hash, size, no, .. } => Some((*hash, BlobState::Referenced { size: *size, no: *no })),
+            Self::Referenced { hash, size, no, .. } => {
+                Some((*hash, BlobState::Referenced { size: *size, no: *no }))
+            }
             Self::PartialBegin { hash, no } => Some((*hash, BlobState::Partial { no: *no })),
             Self::Delete { .. } | Self::TagSet { .. } | Self::TagDelete { .. } | Self::Mark => None,
         }

@@ -66,7 +66,8 @@ impl Partials {
 
     /// Returns the partial blob, begun in memory under a size claim if there is none.
     pub(crate) fn get_or_begin(&mut self, hash: Hash, size: u64) -> Arc<Partial> {
-        let begin = || Arc::new(Partial::new(hash, PartialTree::new(size), Storage::Memory(Memory::default())));
+        let begin =
+            || Arc::new(Partial::new(hash, PartialTree::new(size), Storage::Memory(Memory::default())));
         self.0.entry(hash).or_insert_with(begin).clone()
     }
 
@@ -115,12 +116,15 @@ impl Engine {
     /// Brings all partial blobs to disk (E79).
     pub(crate) fn sync_partials(&self) -> Result<()> {
         let all = self.state().partials.all();
-        let synced = all.iter().map(|partial| partial.sync(self));
-        // One that fails does not keep the others from being synced.
-        synced.fold(Ok(()), |done: Result<()>, one| match one {
-            Err(Error::NotFound { .. }) => done,
-            one => done.and(one),
-        })
+        let mut done = Ok(());
+        for partial in all {
+            match partial.sync(self) {
+                Ok(()) | Err(Error::NotFound { .. }) => {}
+                // One that fails does not keep the others from being synced.
+                failed => done = done.and(failed),
+            }
+        }
+        done
     }
 }
 
@@ -209,7 +213,10 @@ impl Partial {
     }
 
     /// Loads a pair of the hash tree; zeros where it is not there.
-    pub(crate) async fn load(self: &Arc<Self>, node: TreeNode) -> io::Result<Option<(blake3::Hash, blake3::Hash)>> {
+    pub(crate) async fn load(
+        self: &Arc<Self>,
+        node: TreeNode,
+    ) -> io::Result<Option<(blake3::Hash, blake3::Hash)>> {
         let Some(parent) = StoredParent::new(node) else { return Ok(None) };
         let disk = {
             let inner = self.inner();
@@ -253,6 +260,10 @@ impl Partial {
             let plan = inner.tree.check(size, batch).map_err(|e| e.of(self.hash))?;
             if plan.is_empty() {
                 return Ok(());
+            }
+            if size == 0 && !plan.leaves().is_empty() {
+                // Only the empty blob has no bytes, and that is never partial.
+                return Err(Error::Mismatch { hash: self.hash, offset: 0 });
             }
             if let Storage::Memory(memory) = &mut inner.storage {
                 memory.write(&plan, batch);

@@ -22,6 +22,7 @@ use crate::{
     log::{Log, Tail},
     options::Options,
     row::Checkpoint,
+    vfs::Vfs,
 };
 
 /// What opening a store found and mended.
@@ -83,20 +84,21 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
     recovery.rebuilt_index = !has_index && !segments.log.is_empty();
     let mut replay = Replay::new(vfs.clone(), layout.clone(), index)?;
     let checkpoint = replay.checkpoint();
-    segments.check(&checkpoint, layout)?;
-    let tail = read_log(layout, &segments, &checkpoint, &mut replay, &mut recovery)?;
+    segments.check(&**vfs, &checkpoint, layout)?;
+    let tail = read_log(&**vfs, layout, &segments, &checkpoint, &mut replay, &mut recovery)?;
     let (index, published) = replay.finish(&mut recovery)?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
     let torn = recovery.torn_bytes > 0;
     let next_seq = tail.last_seq + 1 + if torn { SEQ_GAP } else { 0 };
-    let mut log = Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, segments.highest, tail);
+    let mut log =
+        Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, segments.highest, tail);
     if let Some(last) = segments.log.last()
         && published.segment == tail.segment
         && published.end == tail.end
         && last.size == tail.end
         && checkpoint == published
     {
-        log.resume(&last.header, last.file.clone());
+        log.resume(&last.header, last.open(&**vfs, layout)?);
     }
     Ok(Recovered { store_id, index, log, published, next_seq, recovery })
 }
@@ -108,7 +110,8 @@ fn fresh_log(options: &Options, layout: &Layout, mut recovery: Recovery) -> Resu
     if index.checkpoint()? != Checkpoint::default() {
         return Err(Error::DamagedStore {
             path: layout.log_dir(),
-            what: "the index refers to a log, and there are no segments; restore them from a backup".to_owned(),
+            what: "the index refers to a log, and there are no segments; restore them from a backup"
+                .to_owned(),
         });
     }
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
@@ -119,6 +122,7 @@ fn fresh_log(options: &Options, layout: &Layout, mut recovery: Recovery) -> Resu
 
 /// Reads all that comes after the checkpoint, and finds where the log ends (E62 step 5, E63).
 fn read_log(
+    vfs: &dyn Vfs,
     layout: &Layout,
     segments: &Segments,
     checkpoint: &Checkpoint,
@@ -136,15 +140,17 @@ fn read_log(
         };
         let known_end = segments.log.get(i + 1).map(LogSegment::prev_end);
         let path = layout.segment(id);
+        let file = segment.open(vfs, layout)?;
         if known_end.is_none() {
             // What a dead process could not sync may be in the page cache and not on the disk (E62 step 5).
-            let reread = segment.file.sync_data().and_then(|()| segment.file.drop_cached());
+            let reread = file.sync_data().and_then(|()| file.drop_cached());
             reread.map_err(|e| Error::io("sync", &path, e))?;
         }
         if known_end.is_some_and(|end| end < from.offset) {
             return Err(Error::DamagedStore {
                 path: layout.index(),
-                what: "it is ahead of the log; move this file away and open the store again to rebuild it".to_owned(),
+                what: "it is ahead of the log; move this file away and open the store again to rebuild it"
+                    .to_owned(),
             });
         }
         let limits = ScanLimits {
@@ -153,7 +159,7 @@ fn read_log(
             seqs: SeqRule::Consecutive,
             small: SmallPayloads::Read,
         };
-        let end = scan::scan(&*segment.file, &segment.header, from, limits, &mut |scanned| {
+        let end = scan::scan(&*file, &segment.header, from, limits, &mut |scanned| {
             replay.take(id, &segment.header.key, scanned, recovery)
         })
         .map_err(|e: replay::Stop| e.into_error(&path))?;
@@ -161,31 +167,33 @@ fn read_log(
         if end.reason == EndReason::Torn {
             recovery.torn_bytes += segment.size.saturating_sub(end.end);
         }
-        replay.commit_if_large()?;
     }
     Ok(tail)
 }
 
 impl Segments {
     /// Whether the log is the one that the index speaks of (E37).
-    fn check(&self, checkpoint: &Checkpoint, layout: &Layout) -> Result<()> {
+    fn check(&self, vfs: &dyn Vfs, checkpoint: &Checkpoint, layout: &Layout) -> Result<()> {
         if checkpoint.segment == 0 {
             return Ok(());
         }
         let mismatch = || Error::DamagedStore {
             path: layout.index(),
-            what: "it does not match the log; move this file away and open the store again to rebuild it".to_owned(),
+            what: "it does not match the log; move this file away and open the store again to rebuild it"
+                .to_owned(),
         };
-        let segment =
-            self.log.iter().find(|segment| segment.header.segment == checkpoint.segment).ok_or_else(mismatch)?;
+        let segment = self
+            .log
+            .iter()
+            .find(|segment| segment.header.segment == checkpoint.segment)
+            .ok_or_else(mismatch)?;
         let mut bytes = [0; 80];
-        let read = segment.file.read_exact_at(&mut bytes, checkpoint.start);
+        let read = segment.open(vfs, layout)?.read_exact_at(&mut bytes, checkpoint.start);
         match read {
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Err(mismatch()),
             other => other.map_err(|e| Error::io("read", layout.segment(checkpoint.segment), e))?,
         }
-        let place =
-            Place { key: &segment.header.key, segment: checkpoint.segment, offset: checkpoint.start };
+        let place = Place { key: &segment.header.key, segment: checkpoint.segment, offset: checkpoint.start };
         let header = decode_header(&bytes, place).map_err(|_| mismatch())?;
         let ends = checkpoint.start.checked_add(header.padded_len()) == Some(checkpoint.end);
         let same = header.seq == checkpoint.seq && bytes.last_chunk() == Some(&checkpoint.check);

@@ -124,7 +124,9 @@ impl ReferencedReader {
         let read = unblock(move || futures_lite::future::block_on(read_proved(outboard, raw, offset, len)));
         match read.await {
             Err(Error::Mismatch { .. }) => Err(changed.into()),
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => Err(changed.into()),
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(changed.into())
+            }
             other => Ok(other?),
         }
     }
@@ -135,7 +137,8 @@ async fn read_proved(mut outboard: FsOutboard, mut raw: Raw, offset: u64, len: u
     let chunks = round_up_to_chunks(&ByteRanges::from(offset..end));
     let mut out = BytesMut::with_capacity(len);
     read_groups(&mut outboard, &mut raw, chunks, |start, group| {
-        let index = |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(group.len());
+        let index =
+            |at: u64| usize::try_from(at.saturating_sub(start)).unwrap_or(usize::MAX).min(group.len());
         out.extend_from_slice(group.get(index(offset)..index(end)).unwrap_or_default());
         Ok(())
     })

@@ -126,7 +126,12 @@ impl State {
             queue: VecDeque::new(),
             leading: false,
             pending: Pending::default(),
-            visible: Visible { active: Overlay::default(), frozen: None, reader: Some(Arc::new(reader)), generation: 0 },
+            visible: Visible {
+                active: Overlay::default(),
+                frozen: None,
+                reader: Some(Arc::new(reader)),
+                generation: 0,
+            },
             published,
             durable_seq: published.seq,
             unsynced: None,
@@ -274,7 +279,8 @@ impl State {
             },
         };
         let ops = group.iter().flat_map(|txn| &txn.ops);
-        ops.map(|queued| queued.killed.iter().enumerate().map(|(i, k)| resolve(queued, i, k)).collect()).collect()
+        ops.map(|queued| queued.killed.iter().enumerate().map(|(i, k)| resolve(queued, i, k)).collect())
+            .collect()
     }
 
     /// Makes a group visible, in log order, and tells who waits (E21).

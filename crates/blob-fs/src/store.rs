@@ -179,7 +179,8 @@ fn ensure_dirs(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(Error::io("create", dir, e)),
         Ok(()) => {
-            let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let parent =
+                dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
             vfs.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))
         }
     }

@@ -1,7 +1,8 @@
 //! Tags and temporary tags.
 
 use blob_traits::{
-    BoxStream, Error, HashAndFormat, ReadTags, Result, Tag, TagRange, TempTag, TempTags, WriteTags, blocking::unblock,
+    BoxStream, Error, HashAndFormat, ReadTags, Result, Tag, TagRange, TempTag, TempTags, WriteTags,
+    blocking::unblock,
 };
 use futures_lite::StreamExt;
 use smallvec::{SmallVec, smallvec};
@@ -87,12 +88,13 @@ impl WriteTags for FsStore {
     async fn delete_tags(&self, range: impl Into<TagRange> + Send) -> Result<()> {
         let (engine, range) = (self.engine.clone(), range.into());
         loop {
-            let (lister, listed) = (engine.clone(), range.clone());
-            let keys = unblock(move || list::tag_names(&lister, &listed)).await?;
+            let (this, within) = (engine.clone(), range.clone());
+            let keys = unblock(move || list::tag_names(&this, &within)).await?;
             let deleted = engine
                 .transact(&keys, 0, |state, looked| {
                     // A tag that was set since is deleted too: the list is made again.
-                    let queued = state.queued_tags().filter(|(tag, content)| range.contains(tag) && content.is_some());
+                    let queued =
+                        state.queued_tags().filter(|(tag, content)| range.contains(tag) && content.is_some());
                     if queued.into_iter().any(|(tag, _)| !keys.tags.contains(tag)) {
                         return Ok(Decision::Nothing(false));
                     }

@@ -39,7 +39,11 @@ async fn what_was_imported_is_read_after_shutdown_and_after_a_drop() {
         let store = FsStore::open(Options::new(dir.path())).await.unwrap();
         for len in sizes {
             let hash = Hash::new(data(len));
-            assert_eq!(store.read_verified(hash, 0..u64::MAX).await.unwrap(), data(len), "{len} in round {round}");
+            assert_eq!(
+                store.read_verified(hash, 0..u64::MAX).await.unwrap(),
+                data(len),
+                "{len} in round {round}"
+            );
         }
         let more = Bytes::from(format!("more {round}"));
         store.import_bytes(more, BlobFormat::Raw).await.unwrap();

@@ -9,12 +9,12 @@ use std::{
 
 use bao_tree::blake3::Hasher;
 use blob_traits::{
-    Error, ExistingTarget, Export, ExportOptions, ExportProgress, Hash, Progress, Result, blocking::unblock,
+    Error, ExistingTarget, Export, ExportOptions, ExportProgress, Hash, Progress, Result,
+    blocking::{Alive, unblock},
 };
 use bytes::Bytes;
 
 use crate::{
-    alive::Alive,
     entry::{Blob, Content},
     store::MemStore,
 };

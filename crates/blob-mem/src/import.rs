@@ -7,13 +7,12 @@ use std::{io, path::PathBuf, pin::Pin};
 
 use blob_traits::{
     Hash, HashAndFormat, Import, ImportOptions, ImportProgress, ImportSource, Progress, Result, TempTag,
-    blocking::unblock,
+    blocking::{Alive, unblock},
 };
 use bytes::{Bytes, BytesMut};
 use futures_lite::{Stream, StreamExt};
 
 use crate::{
-    alive::Alive,
     entry::{Content, Whole},
     store::MemStore,
     tags::check_tag,

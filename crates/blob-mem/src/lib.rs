@@ -32,7 +32,6 @@
 //! # }
 //! ```
 
-mod alive;
 mod delete;
 mod entry;
 mod export;

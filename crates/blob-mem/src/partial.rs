@@ -74,11 +74,8 @@ impl Pieces {
             return Ok(());
         }
         let n_kept = self.tree.set_claim(size).map_err(|error| error.of(hash))?;
+        self.cut(n_kept);
         self.data.split_off(&n_kept);
-        if let Some(mut last) = self.data.last_entry() {
-            let n_bytes = usize::try_from((n_kept - last.key()) << 10).unwrap_or(usize::MAX);
-            last.get_mut().truncate(n_bytes);
-        }
         self.pairs.retain(|parent, _| self.tree.has_parent(*parent));
         Ok(())
     }
@@ -96,29 +93,28 @@ impl Pieces {
             }
         }
         for planned in plan.leaves() {
-            if let Some(BaoContentItem::Leaf(leaf)) = batch.get(planned.index) {
-                self.insert(planned.chunks.clone(), &leaf.data);
-            }
+            self.insert(planned.chunks.clone(), &planned.bytes(batch));
         }
         self.tree.record(&plan).map_err(|error| error.of(hash))
     }
 
-    /// Takes a copy of what is not there yet of a leaf: the leaf may be a small part of a large buffer.
-    fn insert(&mut self, chunks: Range<u64>, leaf: &Bytes) {
-        let end_of = |(start, piece): (&u64, &Bytes)| start + ChunkNum::chunks(piece.len() as u64).0;
-        let mut next =
-            self.data.range(..=chunks.start).next_back().map_or(chunks.start, end_of).max(chunks.start);
-        let mut gaps = Vec::new();
-        for (start, piece) in self.data.range(chunks.clone()) {
-            gaps.push(next..*start);
-            next = next.max(end_of((start, piece)));
+    /// Takes a copy of some chunks, which may be a small part of a large buffer, in place of what is there of them.
+    fn insert(&mut self, chunks: Range<u64>, bytes: &[u8]) {
+        self.cut(chunks.start);
+        self.cut(chunks.end);
+        while let Some((&start, _)) = self.data.range(chunks.clone()).next() {
+            self.data.remove(&start);
         }
-        gaps.push(next..chunks.end);
-        for gap in gaps.into_iter().filter(|gap| !gap.is_empty()) {
-            let [start, end] = [gap.start, gap.end].map(|chunk| {
-                usize::try_from((chunk - chunks.start) << 10).unwrap_or(usize::MAX).min(leaf.len())
-            });
-            self.data.insert(gap.start, Bytes::copy_from_slice(leaf.get(start..end).unwrap_or_default()));
+        self.data.insert(chunks.start, Bytes::copy_from_slice(bytes));
+    }
+
+    /// Makes a chunk the first of its piece.
+    fn cut(&mut self, chunk: u64) {
+        let Some((start, piece)) = self.data.range_mut(..chunk).next_back() else { return };
+        let at = usize::try_from((chunk - start).saturating_mul(1024)).unwrap_or(usize::MAX);
+        if at < piece.len() {
+            let behind = piece.split_off(at);
+            self.data.insert(chunk, behind);
         }
     }
 

@@ -106,8 +106,11 @@ mod tests {
 
     #[test]
     fn one_blocking_thread_is_enough() {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().max_blocking_threads(1).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
         let sum = runtime.block_on(on_blocking_pool(|| async {
             let a = unblock(|| Ok(1)).await?;
             let b = unblock(|| Ok(2)).await?;

@@ -27,7 +27,9 @@ pub enum Error {
         hash: Hash,
     },
     /// Bytes that the call needs are not there: the blob is partial.
-    #[error("blob {hash} is partial: {n_missing} of its {n_chunks} chunks are missing, the first at byte {first_missing}")]
+    #[error(
+        "blob {hash} is partial: {n_missing} of its {n_chunks} chunks are missing, the first at byte {first_missing}"
+    )]
     Incomplete {
         /// The blob.
         hash: Hash,
@@ -400,7 +402,9 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match error.downcast::<Self>() {
             Ok(error) => error,
-            Err(source) if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            Err(source)
+                if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
                 Self::NoSpace { source }
             }
             Err(source) => Self::Io { doing: "", path: None, source },

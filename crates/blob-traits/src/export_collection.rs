@@ -208,7 +208,11 @@ async fn write_file(
 ///
 /// The backend's work may go on for a moment after the export's future has been dropped, but no longer than the handle
 /// that it reports to lives: until then the number of the descriptor must not come to stand for another directory.
-fn holding(directory: Directory, path: PathBuf, progress: &Progress<ExportProgress>) -> Progress<ExportProgress> {
+fn holding(
+    directory: Directory,
+    path: PathBuf,
+    progress: &Progress<ExportProgress>,
+) -> Progress<ExportProgress> {
     let directory = Arc::new(directory);
     let held = directory.clone();
     let reporting = progress.map(move |event| {
@@ -250,4 +254,68 @@ fn renamed(error: Error, handle: &Path, path: &Path) -> Error {
 /// Splits a name into the directory, empty for the target itself, and the file.
 fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('/').unwrap_or(("", name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn errors_speak_of_the_file_and_not_of_the_handle() {
+        let (handle, path) = (Path::new("/proc/self/fd/7"), Path::new("/target/a/b"));
+        let exists = renamed(Error::TargetExists { path: handle.join("b") }, handle, path);
+        assert!(matches!(exists, Error::TargetExists { path: found } if found == path));
+        let failed = renamed(Error::io("write", handle.join(".tmp-b"), io::Error::other("x")), handle, path);
+        assert!(
+            matches!(failed, Error::Io { path: Some(found), .. } if found == Path::new("/target/a/.tmp-b"))
+        );
+        let elsewhere = renamed(Error::io("read", "/store/x", io::Error::other("x")), handle, path);
+        assert!(matches!(elsewhere, Error::Io { path: Some(found), .. } if found == Path::new("/store/x")));
+    }
+
+    #[test]
+    fn what_is_missing_is_counted() {
+        let hash = Hash::EMPTY;
+        let present = ChunkRanges::from(ChunkNum(1)..ChunkNum(3)) | ChunkRanges::from(ChunkNum(4)..);
+        let error = incomplete(hash, 4500, present);
+        assert!(
+            matches!(error, Error::Incomplete { first_missing: 0, n_missing: 2, n_chunks: 5, .. }),
+            "{error:?}"
+        );
+        assert!(matches!(incomplete(hash, 4500, ChunkRanges::all()), Error::SizeUnverified { .. }));
+    }
+
+    #[test]
+    fn directory_is_held_as_long_as_the_handle_of_the_progress() {
+        let place = tempfile::tempdir().unwrap();
+        let open = || Target::open(place.path()).unwrap().unwrap().existing("").unwrap();
+        let (reporting, _events) = Progress::channel(1);
+        for progress in [Progress::none(), reporting] {
+            let directory = open();
+            let Some(handle) = directory.handle() else { return };
+            let held = holding(directory, "/target/file".into(), &progress);
+            let leads_there = || std::fs::read_link(&handle).is_ok_and(|to| to == place.path());
+            assert!(leads_there());
+            drop(held.clone());
+            assert!(leads_there());
+            drop(held);
+            assert!(!leads_there());
+        }
+    }
+
+    #[tokio::test]
+    async fn events_speak_of_the_file() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Target::open(place.path()).unwrap().unwrap().existing("").unwrap();
+        let (progress, mut events) = Progress::channel(1);
+        let progress = holding(directory, "/target/file".into(), &progress);
+        let path = PathBuf::from("/proc/self/fd/7/file");
+        progress.send(ExportProgress::Start { id: 0, hash: Hash::EMPTY, path, stable: false }).await.unwrap();
+        let event = events.recv().await;
+        assert!(
+            matches!(event, Some(ExportProgress::Start { path, .. }) if path == Path::new("/target/file"))
+        );
+    }
 }

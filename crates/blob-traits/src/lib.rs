@@ -39,31 +39,31 @@
 //! }
 //! ```
 
-mod hash;
-mod format;
-mod tag;
 mod blob_size;
-mod hash_seq;
-mod partial;
+pub mod blocking;
 mod collection;
-mod range_spec;
-mod export_name;
-mod error;
-mod progress;
-mod temp_tag;
 mod entry;
+mod error;
+mod export;
+mod export_collection;
+mod export_name;
+mod format;
+mod hash;
+mod hash_seq;
+mod import;
+mod keep;
+mod list;
 mod map;
 mod map_ext;
 mod map_mut_ext;
-mod list;
-mod keep;
-mod import;
-mod export;
-mod export_collection;
-mod store;
+mod partial;
+mod progress;
+mod range_spec;
 mod reader;
+mod store;
+mod tag;
+mod temp_tag;
 mod verified;
-pub mod blocking;
 
 pub use bao_tree;
 pub use range_collections;
@@ -100,9 +100,9 @@ pub mod tree {
 /// All traits, for code over a concrete backend.
 pub mod prelude {
     pub use crate::{
-        BaoBatchWriter, BlobStatus, Delete, Export, ExportExt, Import, ImportExt, Lifecycle, ListBlobs, Map, MapEntry, MapEntryMut,
-        MapExt, MapMut, MapMutExt, ReadBlob, ReadTags, ReadTagsExt, ReadableStore, Store, TempTags, WriteTags,
-        WriteTagsExt,
+        BaoBatchWriter, BlobStatus, Delete, Export, ExportExt, Import, ImportExt, Lifecycle, ListBlobs, Map,
+        MapEntry, MapEntryMut, MapExt, MapMut, MapMutExt, ReadBlob, ReadTags, ReadTagsExt, ReadableStore,
+        Store, TempTags, WriteTags, WriteTagsExt,
     };
 }
 

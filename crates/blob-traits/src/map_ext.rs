@@ -11,7 +11,8 @@ use futures_lite::StreamExt;
 use iroh_io::AsyncStreamWriter;
 
 use crate::{
-    BlobReader, Error, Hash, Map, MapEntry, ReadBlob, Result, blocking::on_blocking_pool, verified::read_groups,
+    BlobReader, Error, Hash, Map, MapEntry, ReadBlob, Result, blocking::on_blocking_pool,
+    verified::read_groups,
 };
 
 /// Conveniences for [`Map`].

@@ -12,7 +12,8 @@ use bao_tree::{
 use iroh_io::AsyncStreamReader;
 
 use crate::{
-    BLOCK_SIZE, BaoBatchWriter, Error, Hash, MapEntry, MapEntryMut, MapMut, Result, blocking::on_blocking_pool,
+    BLOCK_SIZE, BaoBatchWriter, Error, Hash, MapEntry, MapEntryMut, MapMut, Result,
+    blocking::on_blocking_pool,
 };
 
 /// How much of a stream is gathered before it is written: a few parents and this many bytes of leaves.

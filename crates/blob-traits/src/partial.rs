@@ -172,7 +172,7 @@ impl PartialTree {
 
     /// Checks a whole batch that was sent under a size claim, and says what of it is to be written. Changes nothing.
     ///
-    /// What is present already is left out, so that nothing overwrites it.
+    /// What is present already is left out, chunk by chunk, so that nothing overwrites it.
     ///
     /// # Errors
     /// [`PartialError`], for the first item that does not fit.
@@ -244,15 +244,10 @@ impl PartialTree {
 
     /// The first chunk of a range that is missing, and how many are.
     fn missing_of(&self, chunks: Range<u64>) -> Option<(u64, u64)> {
-        let mut first = chunks.start;
-        let mut n_missing = chunks.end - chunks.start;
-        for run in self.present.within(chunks.clone()) {
-            if run.start == first {
-                first = run.end;
-            }
-            n_missing -= run.end - run.start;
-        }
-        (n_missing > 0).then_some((first, n_missing))
+        let mut gaps = self.present.gaps(chunks);
+        let first = gaps.next()?;
+        let n_missing = gaps.fold(first.end - first.start, |n, gap| n + gap.end - gap.start);
+        Some((first.start, n_missing))
     }
 
     fn incomplete(&self, hash: Hash, first_missing: u64, n_missing: u64) -> Error {

@@ -75,7 +75,11 @@ impl<R: ReadBlob> BlobReader<R> {
 }
 
 impl<R: ReadBlob + Unpin> AsyncRead for BlobReader<R> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         ready!(self.poll_fill(cx))?;
         let n = self.buffer.len().min(out.remaining());
         out.put_slice(&self.buffer.split_to(n));
@@ -91,7 +95,8 @@ impl<R: ReadBlob + Unpin> AsyncSeek for BlobReader<R> {
             SeekFrom::End(delta) => (self.size, delta),
             SeekFrom::Current(delta) => (self.position, delta),
         };
-        let outside = || io::Error::new(io::ErrorKind::InvalidInput, "seek to before the start or past all numbers");
+        let outside =
+            || io::Error::new(io::ErrorKind::InvalidInput, "seek to before the start or past all numbers");
         let position = base.checked_add_signed(delta).ok_or_else(outside)?;
         let ahead = position.checked_sub(self.position).and_then(|n| usize::try_from(n).ok());
         match ahead.filter(|n| matches!(self.state, State::Idle(_)) && *n <= self.buffer.len()) {
@@ -114,6 +119,9 @@ impl<R: ReadBlob + Unpin> AsyncSeek for BlobReader<R> {
 
 impl<R> fmt::Debug for BlobReader<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlobReader").field("position", &self.position).field("size", &self.size).finish_non_exhaustive()
+        f.debug_struct("BlobReader")
+            .field("position", &self.position)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
     }
 }

@@ -82,7 +82,8 @@ impl TempTagRegistry {
     /// Tells whether a tag of either format holds this blob itself. What a hash sequence lists is not looked at.
     pub fn holds(&self, hash: &Hash) -> bool {
         let counts = lock(&self.0);
-        counts.contains_key(&HashAndFormat::raw(*hash)) || counts.contains_key(&HashAndFormat::hash_seq(*hash))
+        counts.contains_key(&HashAndFormat::raw(*hash))
+            || counts.contains_key(&HashAndFormat::hash_seq(*hash))
     }
 
     /// Everything that is held at this moment, each once, in order.

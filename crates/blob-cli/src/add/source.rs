@@ -1,9 +1,6 @@
 //! What `blob add` is given, looked at before anything is stored.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use blob_traits::{Error, ExportNameError, ImportMode, ImportSource, check_export_names};
 use tokio_util::io::ReaderStream;
@@ -35,19 +32,30 @@ pub(super) enum Input {
     File(PathBuf),
 }
 
+/// How arguments are looked at.
+pub(super) struct Wanted {
+    /// The directory of the store, which is left out.
+    pub(super) store: PathBuf,
+    /// Whether directories are taken.
+    pub(super) recursive: bool,
+    pub(super) special: Special,
+    /// Called for every file that is found below a directory.
+    pub(super) on_file: Box<dyn Fn(&Found) + Send + Sync>,
+}
+
 /// Looks at an argument. A link that is named here is followed; one below a directory is not.
-pub(super) fn scan(path: PathBuf, store: &Path, recursive: bool, special: Special) -> Result<Source, Failure> {
+pub(super) fn scan(path: PathBuf, wanted: &Wanted) -> Result<Source, Failure> {
     if path.as_os_str() == "-" {
         return Ok(Source { path, content: Content::Stdin, skipped: Vec::new() });
     }
     let place = absolute(&path)?;
     let found = fs::metadata(&place).map_err(|e| Error::io("look at", &path, e))?;
-    let (content, skipped) = match (found.is_dir(), recursive) {
+    let (content, skipped) = match (found.is_dir(), wanted.recursive) {
         (true, true) => {
-            let scan = walk(&place, store, special)?;
+            let scan = walk(&place, &wanted.store, wanted.special, &*wanted.on_file)?;
             (Content::Directory(scan.files), scan.skipped)
         }
-        (true, false) => return Err(Error::IsADirectory { path }.into()),
+        (true, false) => return Err(Failure::Directory { path }),
         (false, _) if !found.is_file() => return Err(Error::NotAFile { path }.into()),
         (false, _) => (Content::File { path: place, n_bytes: found.len() }, Vec::new()),
     };
@@ -86,7 +94,9 @@ impl Source {
     /// Says why the collection could not be written out again.
     pub(super) fn not_exportable(&self) -> Option<ExportNameError> {
         match &self.content {
-            Content::Directory(files) => check_export_names(files.iter().map(|file| file.name.as_str())).err(),
+            Content::Directory(files) => {
+                check_export_names(files.iter().map(|file| file.name.as_str())).err()
+            }
             _ => None,
         }
     }

@@ -36,8 +36,13 @@ pub(super) enum Special {
     Skip,
 }
 
-/// Finds all files below a directory, but for those of the store.
-pub(super) fn walk(root: &Path, store: &Path, special: Special) -> Result<Scan, Failure> {
+/// Finds all files below a directory, but for those of the store. Calls `on_file` for each.
+pub(super) fn walk(
+    root: &Path,
+    store: &Path,
+    special: Special,
+    on_file: &dyn Fn(&Found),
+) -> Result<Scan, Failure> {
     let store = place_below(root, store);
     if store.as_deref() == Some(root) {
         return Err(Failure::StoreInside { path: root.to_owned() });
@@ -47,7 +52,10 @@ pub(super) fn walk(root: &Path, store: &Path, special: Special) -> Result<Scan, 
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(|e| failed(root, e))?;
         match look_at(root, store.as_deref(), &entry) {
-            Ok(found) => scan.files.extend(found),
+            Ok(found) => {
+                found.iter().for_each(on_file);
+                scan.files.extend(found);
+            }
             Err(reason) if may_be_skipped(&reason, special) => {
                 if entry.file_type().is_dir() {
                     entries.skip_current_dir();
@@ -133,6 +141,10 @@ mod tests {
             fs::write(root.path().join(name), name).unwrap();
         }
         root
+    }
+
+    fn walk(root: &Path, store: &Path, special: Special) -> Result<Scan, Failure> {
+        super::walk(root, store, special, &|_| {})
     }
 
     fn names(scan: &Scan) -> Vec<&str> {

@@ -17,13 +17,13 @@ use blob_traits::{
 use serde_json::json;
 
 use super::{
-    encode::{chunks, union},
+    encode::chunks,
     stream::{Blocking, Destination, open_input},
 };
 use crate::{
     args::DecodeArgs,
     exit::{Exit, Failure},
-    get::within,
+    get::{union, within},
     open::Access,
     output::{insert_tag, shown_path},
     progress::Total,
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context, args: DecodeArgs) -> Result<Exit, Fai
         Ok((input, u64::from_le_bytes(size)))
     })
     .await
-    .map_err(cut_off)?;
+    .map_err(blame_stream)?;
     let given = args.range.as_deref().unwrap_or(&[ByteRange::ALL]);
     let ranges = within(given, args.hash, size)?;
     context.meter.begin("decode", Total::default(), &context.output);
@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, args: DecodeArgs) -> Result<Exit, Fai
         let n_bytes = decode(hash, size, &ranges, &mut input, writer)?;
         Ok((n_bytes, is_at_end(&mut input)?))
     });
-    let (n_bytes, is_at_end) = decoded.await.map_err(cut_off).map_err(|failure| match failure {
+    let (n_bytes, is_at_end) = decoded.await.map_err(blame_stream).map_err(|failure| match failure {
         Failure::Store(error) => destination.blame(error),
         other => other,
     })?;
@@ -85,7 +85,7 @@ async fn import(
     let hash = args.hash;
     let _pinned = store.temp_tag(HashAndFormat::raw(hash));
     let imported = store.import_bao(hash, size, chunks(&ranges), Blocking(input)).await;
-    let mut rest = imported.map_err(cut_off)?.0;
+    let mut rest = imported.map_err(blame_stream)?.0;
     if !unblock(move || Ok(is_at_end(&mut rest)?)).await? {
         return Err(Failure::TrailingBytes);
     }
@@ -101,12 +101,20 @@ async fn import(
 }
 
 /// Writes the bytes of ranges, in ascending order, once they are proven.
-fn decode(hash: Hash, size: u64, ranges: &[Range<u64>], input: &mut Input, mut writer: impl Write) -> Result<u64> {
+fn decode(
+    hash: Hash,
+    size: u64,
+    ranges: &[Range<u64>],
+    input: &mut Input,
+    mut writer: impl Write,
+) -> Result<u64> {
     let (tree, chunks) = (BaoTree::new(size, BLOCK_SIZE), chunks(ranges));
     let wanted = union(ranges);
     let mut n_bytes = 0;
     for part in DecodeResponseIter::new(hash.into(), tree, input, &chunks) {
-        let BaoContentItem::Leaf(leaf) = part.map_err(|e: DecodeError| Error::decode(hash, e))? else { continue };
+        let BaoContentItem::Leaf(leaf) = part.map_err(|e: DecodeError| Error::decode(hash, e))? else {
+            continue;
+        };
         for range in wanted.boundaries().chunks_exact(2) {
             let [start, end] = range else { continue };
             let index = |at: &u64| {
@@ -130,9 +138,10 @@ fn is_at_end(input: &mut Input) -> std::io::Result<bool> {
     }
 }
 
-fn cut_off(error: Error) -> Failure {
+fn blame_stream(error: Error) -> Failure {
     match error {
         Error::Io { source, .. } if source.kind() == ErrorKind::UnexpectedEof => Failure::CutOff,
+        Error::Mismatch { hash, offset } => Failure::WrongStream { hash, offset },
         error => error.into(),
     }
 }

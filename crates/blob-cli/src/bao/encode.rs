@@ -4,7 +4,7 @@ use std::{io::Write, ops::Range, path::Path};
 
 use blob_traits::{
     Error, Hash, MapEntry,
-    bao_tree::{ByteRanges, ChunkRanges, io::round_up_to_chunks},
+    bao_tree::{ChunkRanges, io::round_up_to_chunks},
     prelude::*,
 };
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::stream::{Blocking, Destination};
 use crate::{
     args::OutputFile,
     exit::{Exit, Failure},
-    get::within,
+    get::{refuse_gaps, union, within},
     open::{Access, resolve},
     output::shown_path,
     progress::Total,
@@ -25,8 +25,10 @@ use crate::{
 pub(super) async fn run(context: &Context, target: Target, output: OutputFile) -> Result<Exit, Failure> {
     let store = context.open(Access::Existing).await?;
     let hash = resolve(&store, &target.name).await?.hash;
-    let size = store.existing(hash).await?.size().value();
+    let entry = store.existing(hash).await?;
+    let size = entry.size().value();
     let ranges = within(target.ranges(), hash, size)?;
+    refuse_gaps(&store, &entry, &union(&ranges)).await?;
     let destination = Destination::begin(context, &output).await?;
     context.meter.begin("encode", Total::default(), &context.output);
     let mut writer = destination.writer()?;
@@ -43,11 +45,6 @@ pub(super) async fn run(context: &Context, target: Target, output: OutputFile) -
 /// All chunks that ranges of bytes touch.
 pub(super) fn chunks(ranges: &[Range<u64>]) -> ChunkRanges {
     round_up_to_chunks(&union(ranges))
-}
-
-/// Ranges of bytes as a set.
-pub(super) fn union(ranges: &[Range<u64>]) -> ByteRanges {
-    ranges.iter().fold(ByteRanges::empty(), |all, range| all | ByteRanges::from(range.clone()))
 }
 
 /// Says which file was written.

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use blob_traits::{
     BLOCK_SIZE, Error, Hash, MapEntry,
-    bao_tree::{ChunkRanges, io::fsm::Outboard, iter::BaoChunk},
+    bao_tree::{ByteRanges, ChunkRanges, io::fsm::Outboard, iter::BaoChunk},
     blocking::on_blocking_pool,
     prelude::*,
     tree::parent_cv,
@@ -14,6 +14,7 @@ use super::{encode::report, stream::Destination};
 use crate::{
     args::OutputFile,
     exit::{Exit, Failure},
+    get::refuse_gaps,
     open::{Access, resolve},
     progress::Total,
     run::Context,
@@ -26,6 +27,7 @@ pub(super) async fn run(context: &Context, name: Name, output: OutputFile) -> Re
     let hash = resolve(&store, &name).await?.hash;
     let entry = store.existing(hash).await?;
     let size = entry.size().value();
+    refuse_gaps(&store, &entry, &ByteRanges::from(..size)).await?;
     let destination = Destination::begin(context, &output).await?;
     context.meter.begin("outboard", Total::default(), &context.output);
     let writer = destination.writer()?;

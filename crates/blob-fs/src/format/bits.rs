@@ -73,7 +73,9 @@ impl Bits {
         out.extend_from_slice(self.hash.as_bytes());
         out.extend_from_slice(&self.no.0.to_le_bytes());
         out.extend_from_slice(&self.size.to_le_bytes());
-        boundaries.iter().for_each(|chunk| out.extend_from_slice(&chunk.0.to_le_bytes()));
+        for chunk in boundaries {
+            out.extend_from_slice(&chunk.0.to_le_bytes());
+        }
         out.extend_from_slice(&crc32c::crc32c(&out).to_le_bytes());
         Ok(out)
     }
@@ -178,7 +180,12 @@ mod tests {
         let most = bits(&boundaries[1..]).encode().unwrap();
         assert_eq!(most.len(), MAX_LEN);
         assert!(Bits::decode(&most).is_ok());
-        assert!(Bits::decode(&vec![0; MAX_LEN + 1]).is_err());
+        let mut more = rewritten(&bits(&boundaries[1..]), 12, &2_000_001_u32.to_le_bytes());
+        more.truncate(MAX_LEN - CRC);
+        more.extend_from_slice(&u64::MAX.to_le_bytes());
+        let crc = crc32c::crc32c(&more);
+        more.extend_from_slice(&crc.to_le_bytes());
+        assert_eq!(Bits::decode(&more), Err(BadBits("it is too long")));
     }
 
     proptest! {

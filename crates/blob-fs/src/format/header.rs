@@ -238,7 +238,9 @@ impl SegmentRole {
                 for n in [replaces.len(), history.len()] {
                     out.extend_from_slice(&u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes());
                 }
-                replaces.iter().for_each(|id| out.extend_from_slice(&id.to_le_bytes()));
+                for id in replaces {
+                    out.extend_from_slice(&id.to_le_bytes());
+                }
                 for ids in history {
                     out.extend_from_slice(&ids.start().to_le_bytes());
                     out.extend_from_slice(&ids.end().to_le_bytes());
@@ -356,10 +358,11 @@ mod tests {
     #[test]
     fn whole_header_that_contradicts_itself_is_damage() {
         let lists = packed(vec![1, 2, 5], vec![3..=4, 6..=6]);
+        let empty = packed(Vec::new(), Vec::new());
         for bad in [
             rewritten(&log(), 10, &[2]),         // two blocks, of which one is there
             rewritten(&log(), 12, &[3]),         // kind
-            rewritten(&log(), 32, &[0]),         // segment 0
+            rewritten(&empty, 32, &[0; 4]),      // segment 0
             rewritten(&log(), 80, &[3]),         // its own predecessor
             rewritten(&log(), 96, &[10]),        // seqs do not rise
             rewritten(&lists, 88, &[255; 4]),    // more ids than the header has room for
@@ -370,6 +373,16 @@ mod tests {
         ] {
             assert!(matches!(SegmentHeader::decode(&bad), Err(BadHeader::Damaged(_))));
         }
+    }
+
+    #[test]
+    fn header_longer_than_its_lists_need_is_damage() {
+        let mut bytes = log().encode().unwrap();
+        bytes[10] = 2;
+        bytes.resize(2 * BLOCK - CHECK, 0);
+        let check = first8(blake3::hash(&bytes).as_bytes());
+        bytes.extend_from_slice(&check);
+        assert_eq!(SegmentHeader::decode(&bytes), Err(BadHeader::Damaged("its length is wrong")));
     }
 
     #[test]

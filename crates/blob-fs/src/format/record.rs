@@ -31,8 +31,8 @@ use blob_traits::Hash;
 pub(crate) use self::{
     encoding::{encode, encode_copy},
     fields::Fields,
-    parts::{CameFrom, FileIdentity, MAX_TAG_DELETES, outboard_len},
-    reading::{BadBody, Body},
+    parts::{CameFrom, FileIdentity, MAX_PATH, MAX_TAG_DELETES, outboard_len},
+    reading::Body,
     writing::Record,
 };
 use super::{ALIGN, MAX_PAYLOAD, RECORD_HEADER};
@@ -71,7 +71,7 @@ impl Flags {
     const UNSYNCED: u8 = 2;
 
     fn to_byte(self) -> u8 {
-        u8::from(self.more) * Self::MORE | u8::from(self.unsynced) * Self::UNSYNCED
+        (u8::from(self.more) * Self::MORE) | (u8::from(self.unsynced) * Self::UNSYNCED)
     }
 
     fn from_byte(byte: u8) -> Self {
@@ -253,8 +253,7 @@ impl Header {
 
 /// The first 8 of 32 bytes.
 pub(crate) fn first8(bytes: &[u8; 32]) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = *bytes;
-    [a, b, c, d, e, f, g, h]
+    bytes.first_chunk().copied().unwrap_or_default()
 }
 
 #[cfg(test)]

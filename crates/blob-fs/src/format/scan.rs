@@ -172,24 +172,6 @@ pub(crate) fn scan<E: From<ScanError>>(
     }
 }
 
-/// Reads the header of the one record at `offset`, whatever its seq.
-///
-/// # Errors
-///
-/// The outer error is the system's; the inner says why there is no record.
-pub(crate) fn read_header(
-    file: &dyn VfsFile,
-    segment: &SegmentHeader,
-    offset: u64,
-) -> io::Result<Result<Header, BadHeader>> {
-    let mut bytes = [0; HEADER_LEN];
-    match file.read_exact_at(&mut bytes, offset) {
-        Ok(()) => Ok(decode_header(&bytes, place(segment, offset))),
-        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Err(BadHeader::NotARecord)),
-        Err(e) => Err(e),
-    }
-}
-
 fn place(segment: &SegmentHeader, offset: u64) -> Place<'_> {
     Place { key: &segment.key, segment: segment.segment, offset }
 }

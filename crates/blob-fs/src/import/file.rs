@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::Engine,
-    format::record::FileIdentity,
+    format::record::{FileIdentity, MAX_PATH},
     hasher::TreeHasher,
     layout::FileNo,
     op::Op,
@@ -46,8 +46,8 @@ impl Referenced {
 }
 
 /// Reads a file once.
-pub(super) fn read(job: Job, path: &Path, mode: ImportMode) -> Result<Read> {
-    let file = job.engine.vfs.open_user(path).map_err(|e| open_error(&*job.engine, path, e))?;
+pub(super) fn read(job: &Job, path: &Path, mode: ImportMode) -> Result<Read> {
+    let file = job.engine.vfs.open_user(path).map_err(|e| open_error(&job.engine, path, e))?;
     let stat = file.stat().map_err(|e| Error::io("look at", path, e))?;
     job.check_size(stat.size)?;
     let inline_max = job.engine.options.inline_max;
@@ -59,16 +59,16 @@ pub(super) fn read(job: Job, path: &Path, mode: ImportMode) -> Result<Read> {
             return Ok(Read::Small(bytes.into()));
         }
     }
-    if mode == ImportMode::TryReference {
-        return refer(&job, path, &file).map(Read::Referenced);
+    if mode == ImportMode::TryReference && path.as_os_str().len() <= MAX_PATH {
+        return refer(job, path, &file).map(Read::Referenced);
     }
     if let Some(writer) = LargeWriter::adopt(job.clone(), path)? {
         return Ok(Read::Copied(writer));
     }
     let mut writer = LargeWriter::new(job.clone())?;
-    each_piece(&job, path, &*file, |piece, offset| {
+    each_piece(job, path, &*file, |piece, offset| {
         writer.write(piece)?;
-        job.progress.try_send(ImportProgress::CopyProgress { id: job.id, offset })
+        job.step(ImportProgress::CopyProgress { id: job.id, offset })
     })?;
     Ok(Read::Copied(writer))
 }
@@ -84,27 +84,27 @@ fn refer(job: &Job, path: &Path, file: &FileRef) -> Result<Referenced> {
     job.progress.blocking_send(ImportProgress::Size { id: job.id, size: before.size })?;
     each_piece(job, path, &**file, |piece, offset| {
         hasher.push(piece).map_err(|e| Error::io("hash", path, e))?;
-        job.progress.try_send(ImportProgress::OutboardProgress { id: job.id, offset })
+        job.step(ImportProgress::OutboardProgress { id: job.id, offset })
     })?;
-    let hashed = hasher.finish().map_err(|e| Error::io("hash", path, e))?;
+    let tree = hasher.finish().map_err(|e| Error::io("hash", path, e))?;
     let after = file.stat().map_err(|e| Error::io("look at", path, e))?;
-    if !same(&before, &after) || hashed.size != before.size {
-        return Err(Error::Changed { hash: hashed.hash, path: path.to_owned() });
+    if !same(&before, &after) || tree.size != before.size {
+        return Err(Error::Changed { hash: tree.hash, path: path.to_owned() });
     }
     let identity = identity(path, &after, engine.vfs.now());
-    let stored = store_outboard(engine, &mut files, hashed.outboard)?;
+    let stored = store_outboard(engine, &mut files, tree.outboard)?;
     let no = match stored {
         None => FileNo::NONE,
         Some(outboard) => {
             outboard.sync_data().map_err(|e| Error::io("sync", &temp, e))?;
-            let to = engine.layout.temp_outboard(&hashed.hash, no);
+            let to = engine.layout.temp_outboard(&tree.hash, no);
             engine.vfs.rename(&temp, &to).map_err(|e| Error::io("rename", &temp, e))?;
             files.paths.push(to);
             sync_temp(engine)?;
             no
         }
     };
-    Ok(Referenced { hash: hashed.hash, size: hashed.size, no, identity, files })
+    Ok(Referenced { hash: tree.hash, size: tree.size, no, identity, files })
 }
 
 fn each_piece(

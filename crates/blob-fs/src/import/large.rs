@@ -67,7 +67,8 @@ impl LargeWriter {
         }
         let outboard = engine.layout.temp(no, "obao4");
         let files = TempFiles { vfs: engine.vfs.clone(), paths: vec![path.clone(), outboard.clone()] };
-        let data = engine.vfs.open(&path, crate::vfs::Access::ReadWrite).map_err(|e| Error::io("open", &path, e))?;
+        let data =
+            engine.vfs.open(&path, crate::vfs::Access::ReadWrite).map_err(|e| Error::io("open", &path, e))?;
         let hasher = TreeHasher::new({
             let engine = engine.clone();
             move || engine.vfs.create_new(&outboard)
@@ -88,7 +89,7 @@ impl LargeWriter {
             self.job.check_size(self.offset + n as u64)?;
             self.hasher.push(piece).map_err(|e| Error::io("hash", path, e))?;
             self.offset += n as u64;
-            self.job.progress.try_send(ImportProgress::OutboardProgress { id: self.job.id, offset: self.offset })?;
+            self.job.step(ImportProgress::OutboardProgress { id: self.job.id, offset: self.offset })?;
         }
     }
 
@@ -96,9 +97,8 @@ impl LargeWriter {
     pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
         let path = self.files.paths.first().cloned().unwrap_or_default();
         let (data, offset, hasher) = (&self.data, self.offset, &mut self.hasher);
-        let (written, hashed) = rayon::join(|| data.write_all_at(piece, offset), || hasher.push(piece));
-        written.map_err(|e| Error::io("write", &path, e))?;
-        hashed.map_err(|e| Error::io("write", &path, e))?;
+        let both = rayon::join(|| data.write_all_at(piece, offset), || hasher.push(piece));
+        both.0.and(both.1).map_err(|e| Error::io("write", path, e))?;
         self.offset += piece.len() as u64;
         Ok(())
     }
@@ -128,7 +128,11 @@ impl LargeWriter {
 }
 
 /// Writes an outboard that is in memory to its file. `None`: there is none.
-pub(super) fn store_outboard(engine: &Engine, files: &mut TempFiles, outboard: Outboard) -> Result<Option<FileRef>> {
+pub(super) fn store_outboard(
+    engine: &Engine,
+    files: &mut TempFiles,
+    outboard: Outboard,
+) -> Result<Option<FileRef>> {
     let bytes = match outboard {
         Outboard::File(file) => return Ok(Some(file)),
         Outboard::Memory(bytes) if bytes.is_empty() => return Ok(None),

@@ -57,7 +57,7 @@ impl<T: Item> Spill<T> {
         Self { engine, buffer: Vec::new(), file: None, items: PhantomData }
     }
 
-    pub(super) fn push(&mut self, item: T) -> Result<()> {
+    pub(super) fn push(&mut self, item: &T) -> Result<()> {
         item.write(&mut self.buffer);
         if self.buffer.len() < IN_MEMORY { Ok(()) } else { self.flush() }
     }
@@ -67,7 +67,8 @@ impl<T: Item> Spill<T> {
             Some(open) => open,
             None => (self.create()?, 0),
         };
-        file.write_all_at(&self.buffer, end).map_err(|e| Error::io("write", self.engine.layout.temp_dir(), e))?;
+        file.write_all_at(&self.buffer, end)
+            .map_err(|e| Error::io("write", self.engine.layout.temp_dir(), e))?;
         self.file = Some((file, end + self.buffer.len() as u64));
         self.buffer.clear();
         Ok(())

@@ -26,6 +26,7 @@ use crate::{
     layout::FileNo,
     op::{Op, Orphan, OrphanKind},
     outboard::read_pair,
+    row::BlobState,
     vfs::{Access, FileRef, VfsFile},
 };
 
@@ -57,12 +58,12 @@ impl Disk {
         }
         let mut run: (u64, Vec<u8>) = (0, Vec::new());
         for planned in plan.leaves() {
-            let Some(BaoContentItem::Leaf(leaf)) = batch.get(planned.index) else { continue };
-            if leaf.offset != run.0 + run.1.len() as u64 || run.1.len() >= 1 << 20 {
+            let offset = planned.offset();
+            if offset != run.0 + run.1.len() as u64 || run.1.len() >= 1 << 20 {
                 self.data.write_all_at(&run.1, run.0).map_err(failed)?;
-                run = (leaf.offset, Vec::new());
+                run = (offset, Vec::new());
             }
-            run.1.extend_from_slice(&leaf.data);
+            run.1.extend_from_slice(&planned.bytes(batch));
         }
         self.data.write_all_at(&run.1, run.0).map_err(failed)
     }
@@ -84,10 +85,10 @@ impl Disk {
 
 impl Partial {
     /// Opens the partial blob that a record speaks of. Its ranges are those of its `.bits`; none, where that is missing
-    /// or bad (E46).
-    pub(crate) fn load_from_disk(engine: &Arc<Engine>, hash: Hash, no: FileNo) -> Result<Arc<Self>> {
+    /// or bad (E46). `None`: by now the blob is something else.
+    pub(crate) fn load_from_disk(engine: &Arc<Engine>, hash: Hash, no: FileNo) -> Result<Option<Arc<Self>>> {
         if let Some(partial) = engine.state().partials.get(&hash) {
-            return Ok(partial);
+            return Ok(Some(partial));
         }
         let guard = engine.state().guard(no);
         let (vfs, layout) = (&engine.vfs, &engine.layout);
@@ -103,9 +104,12 @@ impl Partial {
         let tree = read_bits(engine, hash, no)?;
         let disk = Disk { hash, no, data, pairs, dirty: AtomicBool::new(false), _guard: guard };
         let partial = Self::new(hash, tree, Storage::Disk(Arc::new(disk)));
-        let mut state = engine.state();
-        let loaded = state.partials.loaded(partial);
-        Ok(loaded)
+        let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
+        engine.decide_unrecorded(&keys, |state, looked| {
+            let current = state.pending_blob(&hash, looked).map(|(state, _)| state);
+            let still = current == Some(BlobState::Partial { no });
+            still.then(|| state.partials.loaded(partial))
+        })
     }
 
     /// Moves the blob from memory to files of its own (E45). The caller holds `io`.
@@ -215,7 +219,8 @@ fn read_bits(engine: &Engine, hash: Hash, no: FileNo) -> Result<PartialTree> {
         Err(e) => return Err(Error::io("open", path, e)),
     };
     let bytes = read_all(&*file).map_err(|e| Error::io("read", path, e))?;
-    let bits = bytes.and_then(|bytes| Bits::decode(&bytes).ok()).filter(|bits| (bits.hash, bits.no) == (hash, no));
+    let bits =
+        bytes.and_then(|bytes| Bits::decode(&bytes).ok()).filter(|bits| (bits.hash, bits.no) == (hash, no));
     Ok(match bits {
         Some(bits) if bits.size <= engine.options.max_blob_size => {
             PartialTree::restore(bits.size, bits.size_state == SizeState::Verified, &bits.ranges)

@@ -33,9 +33,7 @@ impl Memory {
             }
         }
         for planned in plan.leaves() {
-            if let Some(BaoContentItem::Leaf(leaf)) = batch.get(planned.index) {
-                self.write_at(leaf.offset, &leaf.data);
-            }
+            self.write_at(planned.offset(), &planned.bytes(batch));
         }
     }
 

@@ -30,7 +30,12 @@ pub(super) fn new_store_id(vfs: &dyn Vfs) -> [u8; 16] {
 
 /// Empties `temp/`, out of which replay has moved what records name, and removes files of partial blobs that were
 /// never begun (E47).
-pub(super) fn temporaries(vfs: &dyn Vfs, layout: &Layout, index: &Index, recovery: &mut Recovery) -> Result<()> {
+pub(super) fn temporaries(
+    vfs: &dyn Vfs,
+    layout: &Layout,
+    index: &Index,
+    recovery: &mut Recovery,
+) -> Result<()> {
     let reader = index.reader()?;
     for dir in [layout.temp_dir(), layout.partial_dir()] {
         let names = vfs.read_dir(&dir).map_err(|e| Error::io("list", &dir, e))?;

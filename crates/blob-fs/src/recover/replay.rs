@@ -83,6 +83,9 @@ impl Replay {
                 check: header.last_chunk().copied().unwrap_or_default(),
             };
         }
+        if self.overlay.rows() >= BATCH {
+            self.commit()?;
+        }
         Ok(())
     }
 
@@ -172,11 +175,6 @@ impl Replay {
         Ok(())
     }
 
-    /// Brings what was read so far into the index if it is a lot, so that memory stays bounded.
-    pub(super) fn commit_if_large(&mut self) -> Result<()> {
-        if self.overlay.rows() >= BATCH { self.commit() } else { Ok(()) }
-    }
-
     fn commit(&mut self) -> Result<()> {
         let mut dirs = std::collections::BTreeSet::new();
         for moved in std::mem::take(&mut self.moves) {
@@ -184,7 +182,8 @@ impl Replay {
             dirs.insert(self.layout.data_subdir(&moved.hash));
             dirs.insert(self.layout.data_dir());
         }
-        dirs.into_iter().try_for_each(|dir| self.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)))?;
+        dirs.into_iter()
+            .try_for_each(|dir| self.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)))?;
         let (overlay, checkpoint) = (&self.overlay, self.checkpoint);
         self.index.commit(&Commit { overlay, checkpoint, unlink: &self.orphans })?;
         self.overlay = Overlay::default();

@@ -23,11 +23,16 @@ pub(super) struct Segments {
 #[derive(Debug)]
 pub(super) struct LogSegment {
     pub(super) header: SegmentHeader,
-    pub(super) file: FileRef,
     pub(super) size: u64,
 }
 
 impl LogSegment {
+    /// Opens it; not all are kept open at once.
+    pub(super) fn open(&self, vfs: &dyn Vfs, layout: &Layout) -> Result<FileRef> {
+        let path = layout.segment(self.header.segment);
+        vfs.open(&path, Access::ReadWrite).map_err(|e| Error::io("open", path, e))
+    }
+
     /// Where the segment before this one ends.
     pub(super) fn prev_end(&self) -> u64 {
         match self.header.role {
@@ -56,8 +61,10 @@ pub(super) fn list(vfs: &dyn Vfs, layout: &Layout, recovery: &mut Recovery) -> R
         let file = vfs.open(&path, Access::ReadWrite).map_err(|e| Error::io("open", &path, e))?;
         let size = file.stat().map_err(|e| Error::io("look at", &path, e))?.size;
         match SegmentHeader::load(&*file).map_err(|e| Error::io("read", &path, e))? {
-            Ok(header) => segments.push(layout, id, LogSegment { header, file, size })?,
-            Err(BadHeader::Unsupported { found }) => return Err(unsupported(&path, format!("version {found}"))),
+            Ok(header) => segments.push(layout, id, LogSegment { header, size })?,
+            Err(BadHeader::Unsupported { found }) => {
+                return Err(unsupported(&path, format!("version {found}")));
+            }
             // Its creation was interrupted; nothing in it was acknowledged (E10).
             Err(BadHeader::Damaged(_)) if newest => put_aside(vfs, layout, &path, recovery)?,
             Err(BadHeader::Damaged(what)) => return Err(damaged(&path, what)),

@@ -6,14 +6,14 @@ use bao_tree::{
     BaoTree,
     io::{outboard::PreOrderMemOutboard, sync},
 };
-use blob_traits::{BLOCK_SIZE, Hash, Result, blocking::unblock};
+use blob_traits::{
+    BLOCK_SIZE, Hash, Result,
+    blocking::{Alive, Watch, unblock},
+};
 use bytes::Bytes;
 
 use super::Report;
-use crate::{
-    alive::{Alive, Watch},
-    entry::Whole,
-};
+use crate::entry::Whole;
 
 /// What is larger, in bytes, is hashed on the blocking pool.
 const LARGE: usize = 128 << 10;

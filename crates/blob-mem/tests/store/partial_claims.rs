@@ -1,8 +1,12 @@
 //! Size claims that are wrong, and what becomes of them.
 
-use bao_tree::ChunkRanges;
+use bao_tree::{
+    ChunkRanges,
+    io::{BaoContentItem, Leaf, fsm::Outboard},
+};
 use blob_mem::MemStore;
 use blob_traits::{BaoBlobSize, EntryStatus, Error, Hash, MapEntryMut, prelude::*};
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::sample::{Sample, chunks, error_of, present, status, write};
@@ -65,6 +69,34 @@ async fn verified_size_takes_no_other_claim() {
     }
     let entry = store.get_or_create(sample.hash, sample.size()).await.unwrap();
     assert_eq!(entry.size(), BaoBlobSize::Verified(99_081));
+}
+
+/// Old bytes that the new claim has no use for must not pass for written ones when the right ones come.
+#[tokio::test]
+async fn bytes_behind_what_a_claim_keeps_are_forgotten() {
+    let sample = Sample::new(18 * 1024 + 500);
+    let store = MemStore::new();
+    let leaf = |offset, data| BaoContentItem::Leaf(Leaf { offset, data });
+    let wrong = leaf(16 * 1024, Bytes::from(vec![0xaa; 3 * 1024]));
+    write(&store, sample.hash, 20 * 1024, vec![wrong]).await.unwrap();
+    let parents = sample.all_items().into_iter().filter(BaoContentItem::is_parent);
+    let last = leaf(18 * 1024, sample.data.slice(18 * 1024..));
+    write(&store, sample.hash, sample.size(), parents.chain([last]).collect()).await.unwrap();
+    let range = 18 * 1024..u64::MAX;
+    assert_eq!(store.read_range(sample.hash, range).await.unwrap(), sample.data.slice(18 * 1024..));
+}
+
+#[tokio::test]
+async fn parents_of_a_tree_of_another_height_are_forgotten() {
+    let sample = Sample::new(40_000);
+    let store = MemStore::new();
+    write(&store, sample.hash, sample.size(), sample.items(&chunks(0..16))).await.unwrap();
+    let entry = store.get_or_create(sample.hash, 80_000).await.unwrap();
+    let mut outboard = entry.outboard().await.unwrap();
+    let zeros = ([0; 32].into(), [0; 32].into());
+    for node in outboard.tree().pre_order_nodes_iter() {
+        assert!(outboard.load(node).await.unwrap().is_none_or(|pair| pair == zeros));
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use blob_traits::{Error, InvalidBatch, MapEntryMut, prelude::*};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::sample::{Sample, chunks, error_of, present};
+use crate::sample::{Sample, chunks, error_of, present, write};
 
 fn leaf(offset: u64, len: usize) -> BaoContentItem {
     Leaf { offset, data: Bytes::from(vec![0xaa; len]) }.into()
@@ -69,6 +69,18 @@ async fn items_out_of_order_are_refused() {
     assert_eq!(refused(100_000, leaf(0, 1024)).await, InvalidBatch::OutOfOrder);
     assert_eq!(refused(100_000, leaf(19 * 1024, 1024)).await, InvalidBatch::OutOfOrder);
     assert_eq!(refused(100_000, parent(63)).await, InvalidBatch::OutOfOrder);
+}
+
+/// The end of the last chunk of the largest blob is past all numbers.
+#[tokio::test]
+async fn last_chunk_of_the_largest_blob_leaves_the_first_alone() {
+    let store = MemStore::with_options(MemOptions { max_blob_size: u64::MAX });
+    let hash = Sample::new(1).hash;
+    let mut items: Vec<_> = (0..50).rev().map(|level| parent(((1 << level) - 1) << 4 | 15)).collect();
+    items.push(leaf(0, 1024));
+    write(&store, hash, u64::MAX, items).await.unwrap();
+    write(&store, hash, u64::MAX, vec![leaf(u64::MAX - 1023, 1023)]).await.unwrap();
+    assert_eq!(store.read_range(hash, 0..1024).await.unwrap(), vec![0xaa; 1024]);
 }
 
 fn item() -> impl Strategy<Value = BaoContentItem> {

@@ -95,7 +95,8 @@ impl Target {
     /// way.
     fn walk<'a>(&self, components: impl Iterator<Item = &'a str>) -> Result<Option<OwnedFd>> {
         let mut path = self.path.clone();
-        let open = |parent: &OwnedFd, name: &str| openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
+        let open =
+            |parent: &OwnedFd, name: &str| openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty());
         let mut here = open(&self.root, ".").map_err(|e| Error::io("open", &path, e.into()))?;
         for component in components {
             path.push(component);
@@ -203,7 +204,10 @@ mod tests {
             ("file/x", "file"),
         ] {
             let error = target.find(name).unwrap_err();
-            assert!(matches!(&error, Error::TargetExists { path } if *path == target.path().join(link)), "{error:?}");
+            assert!(
+                matches!(&error, Error::TargetExists { path } if *path == target.path().join(link)),
+                "{error:?}"
+            );
             assert!(target.create_directories([name].into_iter()).is_err());
         }
         assert!(fs::read_dir(target.path().join("../outside")).unwrap().next().is_none());
@@ -217,7 +221,11 @@ mod tests {
             let components = name.split('/').filter(|component| !component.is_empty());
             // A name like the last never comes this far; one call refuses it even so.
             let walked = name != ".." && matches!(target.walk(components), Ok(Some(_)));
-            assert_eq!(in_one_call && cfg!(target_os = "linux"), walked && cfg!(target_os = "linux"), "{name}");
+            assert_eq!(
+                in_one_call && cfg!(target_os = "linux"),
+                walked && cfg!(target_os = "linux"),
+                "{name}"
+            );
         }
     }
 

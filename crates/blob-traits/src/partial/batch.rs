@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, ops::Range};
 
 use bao_tree::{TreeNode, io::BaoContentItem};
+use bytes::Bytes;
 
 use super::{PartialTree, StoredParent, shape};
 use crate::{Error, Hash, InvalidBatch};
@@ -24,13 +25,30 @@ pub struct PlannedParent {
     pub parent: StoredParent,
 }
 
-/// A leaf to be written, as a whole.
+/// A part of a leaf to be written: chunks in a row that are not present yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedLeaf {
     /// The position of its item in the batch.
     pub index: usize,
-    /// The chunks that it consists of.
+    /// Which chunks.
     pub chunks: Range<u64>,
+}
+
+impl PlannedLeaf {
+    /// Returns where to write, in bytes from the start of the blob.
+    pub fn offset(&self) -> u64 {
+        self.chunks.start * shape::CHUNK_BYTES
+    }
+
+    /// Returns what to write, given the batch that was planned.
+    pub fn bytes(&self, batch: &[BaoContentItem]) -> Bytes {
+        let Some(BaoContentItem::Leaf(leaf)) = batch.get(self.index) else { return Bytes::new() };
+        let [start, end] = [self.chunks.start, self.chunks.end].map(|chunk| {
+            let offset = chunk.saturating_mul(shape::CHUNK_BYTES).saturating_sub(leaf.offset);
+            usize::try_from(offset).unwrap_or(usize::MAX).min(leaf.data.len())
+        });
+        leaf.data.slice(start..end)
+    }
 }
 
 impl BatchPlan {
@@ -44,7 +62,7 @@ impl BatchPlan {
         &self.parents
     }
 
-    /// Returns the leaves that are not present yet, each as a whole though a part of it may be.
+    /// Returns what is not present yet of the leaves, by offset. One leaf may be in several parts.
     pub fn leaves(&self) -> &[PlannedLeaf] {
         &self.leaves
     }
@@ -109,9 +127,7 @@ pub(super) fn check(
                     return Err(InvalidBatch::OutOfOrder.into());
                 }
                 last_end = leaf.offset + leaf.data.len() as u64;
-                if !tree.present.contains_range(chunks.clone()) {
-                    plan.leaves.push(PlannedLeaf { index, chunks });
-                }
+                plan.leaves.extend(tree.present.gaps(chunks).map(|chunks| PlannedLeaf { index, chunks }));
             }
         }
     }

@@ -62,6 +62,16 @@ impl Intervals {
             .map(move |(start, end)| (*start).max(range.start)..(*end).min(range.end))
             .filter(|part| !part.is_empty())
     }
+
+    /// Iterates over the parts of a range that are not in the set, ascending.
+    pub(super) fn gaps(&self, range: Range<u64>) -> impl Iterator<Item = Range<u64>> + '_ {
+        let (mut start, end) = (range.start, range.end);
+        self.within(range).chain(std::iter::once(end..end)).filter_map(move |run| {
+            let gap = start..run.start;
+            start = run.end;
+            (!gap.is_empty()).then_some(gap)
+        })
+    }
 }
 
 #[cfg(test)]
@@ -117,6 +127,10 @@ mod tests {
             prop_assert_eq!(
                 set.within(asked.clone()).flatten().collect::<Vec<_>>(),
                 model.range(asked.clone()).copied().collect::<Vec<_>>()
+            );
+            prop_assert_eq!(
+                set.gaps(asked.clone()).flatten().collect::<Vec<_>>(),
+                asked.clone().filter(|number| !model.contains(number)).collect::<Vec<_>>()
             );
             prop_assert_eq!(set.contains_range(asked.clone()), asked.clone().all(|number| model.contains(&number)));
             prop_assert_eq!(set.contains(asked.start), model.contains(&asked.start));

@@ -328,8 +328,13 @@ fn leaf_that_is_present_is_not_written_again() {
     assert_eq!(tree.check(5000, &batch).unwrap().leaves().len(), 2);
     write(&mut tree, &batch).unwrap();
     assert!(tree.check(5000, &batch).unwrap().is_empty());
-    let plan = tree.check(5000, &[leaf(0, 5000)]).unwrap();
-    assert_eq!(plan.leaves(), [PlannedLeaf { index: 0, chunks: 0..5 }]);
+    let whole = [leaf(0, 5000)];
+    let plan = tree.check(5000, &whole).unwrap();
+    assert_eq!(plan.leaves(), [PlannedLeaf { index: 0, chunks: 1..2 }]);
+    assert_eq!((plan.leaves()[0].offset(), plan.leaves()[0].bytes(&whole).len()), (1024, 1024));
+    let plan = PartialTree::new(5000).check(5000, &batch).unwrap();
+    let lens: Vec<_> = plan.leaves().iter().map(|leaf| (leaf.offset(), leaf.bytes(&batch).len())).collect();
+    assert_eq!(lens, [(0, 1024), (2048, 5000 - 2048)]);
 }
 
 #[test]

@@ -223,7 +223,7 @@ mod tests {
         let many = vec![(0, b"".as_slice()); MAX_TAG_DELETES + 1];
         let deletes = vec![(hash, 0); (MAX_PAYLOAD / 36) as usize + 1];
         let records = [
-            Record::Small { hash, data: &[0; 16385], outboard: &[] },
+            Record::Small { hash, data: &vec![0; 16385], outboard: &[] },
             Record::Small { hash, data: &[0; 5], outboard: &[0; 64] },
             Record::Small { hash, data: &vec![0; MAX_PAYLOAD as usize], outboard: &vec![0; 1023 * 64] },
             Record::Referenced { hash, size, no, paths: &[] },

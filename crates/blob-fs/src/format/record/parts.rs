@@ -7,7 +7,7 @@ use super::Fields;
 /// A referenced blob names at most this many files (E13).
 pub(super) const MAX_PATHS: usize = 8;
 /// No path in a record is longer.
-pub(super) const MAX_PATH: usize = 4096;
+pub(crate) const MAX_PATH: usize = 4096;
 /// A `TagDelete` names at most this many tags, so that reading one needs little memory (E15).
 pub(crate) const MAX_TAG_DELETES: usize = 65_536;
 /// The bytes of a chunk group, over which outboards are built.

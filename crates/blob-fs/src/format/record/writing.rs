@@ -104,7 +104,9 @@ impl Record<'_> {
                 out.extend_from_slice(&size.to_le_bytes());
                 out.extend_from_slice(&no.0.to_le_bytes());
                 out.push(u8::try_from(paths.len()).unwrap_or(u8::MAX));
-                paths.iter().for_each(|file| file.write(out));
+                for file in paths {
+                    file.write(out);
+                }
             }
             Self::PartialBegin { no, came_from, .. } => {
                 out.extend_from_slice(&no.0.to_le_bytes());

@@ -96,6 +96,11 @@ impl Log {
         offset
     }
 
+    fn header_at(&self, offset: u64) -> Header {
+        let bytes = &self.bytes[usize::try_from(offset).unwrap()..];
+        decode_header(bytes.first_chunk().unwrap(), place(&self.header, offset)).unwrap()
+    }
+
     fn small(&mut self, len: usize) -> u64 {
         let data = vec![b'd'; len];
         self.put(&Record::Small { hash: Hash::new(&data), data: &data, outboard: &[] }, false)
@@ -222,6 +227,17 @@ fn bytes_after_the_known_end_do_not_count() {
 }
 
 #[test]
+fn record_across_the_known_end_is_damage() {
+    let mut log = Log::new();
+    log.small(5);
+    let (start, known) = (log.end(), log.end() + 88);
+    log.small(50);
+    let (all, end) = log.scan(ScanLimits { known_end: Some(known), ..NEWEST });
+    assert_eq!(met(&all), [Met::Seqs(vec![1]), Met::Damage(start..known)]);
+    assert_eq!((end.end, end.reason), (start, EndReason::Damaged));
+}
+
+#[test]
 fn transaction_open_at_the_known_end_is_damage() {
     let mut log = Log::new();
     log.small(5);
@@ -332,7 +348,7 @@ fn record_of_a_newer_version_stops_the_scan() {
     log.small(5);
     let offset = log.transaction(1);
     let place = Place { key: &log.header.key, segment: 1, offset };
-    let header = read_header(&MemFile(Mutex::new(log.bytes.clone())), &log.header, offset).unwrap().unwrap();
+    let header = log.header_at(offset);
     let newer = encode_header(place, &Header { kind: 100, ..header });
     log.bytes[usize::try_from(offset).unwrap()..][..80].copy_from_slice(&newer);
     let refused = log.scan_from(ScanFrom { offset: FIRST, next_seq: 1 }, NEWEST);
@@ -348,8 +364,7 @@ fn payload_that_means_nothing_is_damage_even_at_the_end() {
     let record = Record::Large { hash: Hash::EMPTY, size: 1, no: FileNo(1), came_from: CameFrom::Temp };
     let offset = log.put(&record, false);
     let place = Place { key: &log.header.key, segment: 1, offset };
-    let mut header =
-        read_header(&MemFile(Mutex::new(log.bytes.clone())), &log.header, offset).unwrap().unwrap();
+    let mut header = log.header_at(offset);
     let start = usize::try_from(offset).unwrap();
     log.bytes[start + 96] = 9; // came from nowhere
     header.payload_crc = crc32c::crc32c(&log.bytes[start + 80..start + 97]);

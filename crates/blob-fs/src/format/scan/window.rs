@@ -3,15 +3,14 @@
 use std::io;
 
 use crate::{
-    format::{
-        ALIGN,
-        record::{HEADER_LEN, MAGIC},
-    },
+    format::record::{HEADER_LEN, MAGIC},
     vfs::VfsFile,
 };
 
 /// What is read at once, unless more is asked for.
 const READ: usize = 1 << 20;
+/// Records start at multiples of this, which is [`ALIGN`](crate::format::ALIGN).
+const STEP: usize = 8;
 
 /// Part of a file, in memory. Nothing beyond `end` is read.
 #[derive(Debug)]
@@ -47,14 +46,14 @@ impl<'a> Window<'a> {
         while self.get(offset, HEADER_LEN)?.is_some() {
             let held = self.held(offset).unwrap_or_default();
             let places = held.len().saturating_sub(HEADER_LEN - 1);
-            let steps = held.chunks(ALIGN as usize).take(places.div_ceil(ALIGN as usize));
-            let n_steps = steps.len() as u64;
+            let steps = held.chunks(STEP).take(places.div_ceil(STEP));
+            let passed = (steps.len() * STEP) as u64;
             for (step, bytes) in steps.enumerate() {
                 if bytes.starts_with(&MAGIC) {
-                    return Ok(Some(offset + step as u64 * ALIGN));
+                    return Ok(Some(offset + (step * STEP) as u64));
                 }
             }
-            offset += n_steps * ALIGN;
+            offset += passed;
         }
         Ok(None)
     }

@@ -84,9 +84,11 @@ fn some_bytes(n: usize) -> Option<usize> {
 
 #[cfg(target_os = "linux")]
 fn lies_in_memory(file: &File) -> bool {
-    const TMPFS: u64 = 0x0102_1994;
-    const RAMFS: u64 = 0x8584_58f6;
-    rustix::fs::fstatfs(file).is_ok_and(|stat| matches!(u64::from(stat.f_type as u32), TMPFS | RAMFS))
+    const TMPFS: [u8; 4] = 0x0102_1994_u32.to_le_bytes();
+    const RAMFS: [u8; 4] = 0x8584_58f6_u32.to_le_bytes();
+    // The type of the field differs between architectures, its low 32 bits do not.
+    rustix::fs::fstatfs(file)
+        .is_ok_and(|stat| matches!(stat.f_type.to_le_bytes().first_chunk(), Some(&(TMPFS | RAMFS))))
 }
 
 #[cfg(test)]
