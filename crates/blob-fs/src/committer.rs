@@ -13,6 +13,7 @@ use blob_traits::{Error, Result};
 
 use crate::{
     engine::{Engine, IDLE},
+    failure::Failure,
     files::FileKey,
     format::record::CameFrom,
     index::{Commit, Index},
@@ -69,6 +70,13 @@ impl Committer {
             let state = engine.state();
             match state.phase {
                 Phase::Closed => return Ok(()),
+                _ if state.visible.reopening => {
+                    drop(state);
+                    if let Err(e) = self.reopen() {
+                        self.back_off(&e);
+                    }
+                    continue;
+                }
                 Phase::Closing => {
                     drop(state);
                     while self.commit()? {}
@@ -99,18 +107,36 @@ impl Committer {
 
     fn commit_or_back_off(&mut self) {
         match self.commit() {
-            Ok(_) => self.retry = None,
+            Ok(_) => {
+                self.retry = None;
+                self.engine.state().index_trouble = None;
+            }
             Err(e) => {
-                tracing::warn!(error = %e, "the index could not be committed; trying again");
-                let pause = self.retry.map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
-                self.retry = Some((Instant::now() + pause, pause));
-                self.reopen();
+                self.back_off(&e);
+                // redb refuses to go on after an error (E35).
+                if self.index.is_some()
+                    && let Err(e) = self.reopen()
+                {
+                    tracing::warn!(error = %e, "the index could not be opened again");
+                }
             }
         }
     }
 
+    fn back_off(&mut self, error: &Error) {
+        tracing::warn!(error = %error, "the index could not be committed; trying again");
+        let pause = self.retry.map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
+        self.retry = Some((Instant::now() + pause, pause));
+        let trouble = Failure::of("commit to", &self.engine.layout.index(), error);
+        self.engine.state().index_trouble = Some(trouble);
+        self.engine.index_changed();
+    }
+
     /// Brings into the index what failed last time, or else all that is published; `false`: there is nothing.
     fn commit(&mut self) -> Result<bool> {
+        if self.index.is_none() {
+            self.reopen()?;
+        }
         let Some(job) = self.job.take().or_else(|| self.freeze()) else { return Ok(false) };
         self.waiting_since = None;
         let committed = self.commit_job(&job);
@@ -150,15 +176,16 @@ impl Committer {
         state.visible.frozen = None;
         state.visible.generation += 1;
         drop(state);
-        self.engine.overlay_has_room();
+        self.engine.index_changed();
         tracing::debug!(rows = job.overlay.rows(), log_bytes = job.bytes, "committed to the index");
         Ok(())
     }
 
-    /// Closes and opens the index: redb refuses to go on after an error (E35).
-    fn reopen(&mut self) {
+    /// Closes and opens the index.
+    fn reopen(&mut self) -> Result<()> {
         let reader = {
             let mut state = self.engine.state();
+            state.visible.reopening = true;
             state.visible.generation += 1;
             state.visible.reader.take()
         };
@@ -167,16 +194,16 @@ impl Committer {
         let Engine { vfs, layout, options, .. } = &*self.engine;
         let opened = Index::open(vfs, layout, Some(&self.store_id), options.index_cache)
             .and_then(|index| Ok((index.reader()?, index)));
-        match opened {
-            Ok((reader, index)) => {
-                let mut state = self.engine.state();
-                state.visible.reader = Some(Arc::new(reader));
-                state.visible.generation += 1;
-                self.index = Some(index);
-            }
-            Err(e) => tracing::warn!(error = %e, "the index could not be opened again"),
-        }
-        self.engine.overlay_has_room();
+        let mut state = self.engine.state();
+        state.visible.reopening = false;
+        let opened = opened.map(|(reader, index)| {
+            state.visible.reader = Some(Arc::new(reader));
+            state.visible.generation += 1;
+            self.index = Some(index);
+        });
+        drop(state);
+        self.engine.index_changed();
+        opened
     }
 
     /// Moves files to `data/` and makes that durable, while nobody makes the loss of their old names durable (E41).

@@ -50,6 +50,7 @@ pub(crate) struct Engine {
     log: Mutex<Log>,
     writer_wake: Condvar,
     committer_wake: Condvar,
+    index_back: Condvar,
     overlay_room: Notify,
     queue_room: Arc<Semaphore>,
 }
@@ -72,6 +73,13 @@ pub(crate) enum Decision<T> {
     Write(Vec<Op>, SmallVec<[TempTag; 1]>, T),
 }
 
+/// What the state says to a question.
+pub(crate) enum Look<T, C> {
+    Known(T),
+    /// The index is to be asked, with this.
+    Ask(C),
+}
+
 enum Waiting {
     Done(Outcome),
     For(oneshot::Receiver<Outcome>),
@@ -89,6 +97,7 @@ impl Engine {
             log: Mutex::new(log),
             writer_wake: Condvar::new(),
             committer_wake: Condvar::new(),
+            index_back: Condvar::new(),
             overlay_room: Notify::new(),
             queue_room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
             options,
@@ -120,36 +129,66 @@ impl Engine {
         }
     }
 
+    /// Looks at the state and then, where that does not answer, at the index as it was at that moment (E33).
+    ///
+    /// Where the index cannot be read it is opened again, and asked once more (E35). May block.
+    pub(crate) fn look<T, C>(
+        &self,
+        known: impl Fn(&State) -> Look<T, C>,
+        ask: impl Fn(&IndexReader, C) -> Result<T>,
+    ) -> Result<T> {
+        let mut asked_before = false;
+        loop {
+            let (context, reader, generation) = {
+                let mut state = self.state();
+                loop {
+                    state.check_readable()?;
+                    match known(&state) {
+                        Look::Known(answer) => return Ok(answer),
+                        Look::Ask(_) if state.visible.reopening => {}
+                        Look::Ask(context) => break (context, state.reader()?, state.visible.generation),
+                    }
+                    state = wait_on(&self.index_back, state, IDLE);
+                }
+            };
+            match ask(&reader, context) {
+                Err(Error::Io { path: Some(path), .. }) if !asked_before && path == self.layout.index() => {
+                    asked_before = true;
+                    drop(reader);
+                    self.reopen_index(generation);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Has the index opened again, unless that has happened since `generation`.
+    fn reopen_index(&self, generation: u64) {
+        let mut state = self.state();
+        if state.visible.generation == generation && state.visible.reader.is_some() {
+            state.visible.reopening = true;
+            self.committer_wake.notify_one();
+        }
+    }
+
     /// The row of a blob that readers see (E3, E33).
     pub(crate) fn blob(&self, hash: &Hash) -> Result<Option<BlobRow>> {
-        let reader = {
-            let state = self.state();
-            state.check_readable()?;
-            if state.is_hidden(hash) {
-                return Ok(None);
-            }
-            match state.visible.overlay_blob(hash) {
-                Some(change) => return Ok(change.row()),
-                None => state.visible.reader.clone(),
-            }
+        let known = |state: &State| match state.visible.overlay_blob(hash) {
+            _ if state.is_hidden(hash) => Look::Known(None),
+            Some(change) => Look::Known(change.row()),
+            None => Look::Ask(()),
         };
-        in_order(reader)?.blob(hash)
+        self.look(known, |reader, ()| reader.blob(hash))
     }
 
     /// The row of a tag that readers see.
     pub(crate) fn tag(&self, tag: &Tag) -> Result<Option<TagRow>> {
-        let reader = {
-            let state = self.state();
-            state.check_readable()?;
-            if state.is_tag_hidden(tag) {
-                return Ok(None);
-            }
-            match state.visible.overlay_tag(tag) {
-                Some(change) => return Ok(change.row()),
-                None => state.visible.reader.clone(),
-            }
+        let known = |state: &State| match state.visible.overlay_tag(tag) {
+            _ if state.is_tag_hidden(tag) => Look::Known(None),
+            Some(change) => Look::Known(change.row()),
+            None => Look::Ask(()),
         };
-        in_order(reader)?.tag(tag)
+        self.look(known, |reader, ()| reader.tag(tag))
     }
 
     /// Whether a tag is there, or is going to be.
@@ -161,19 +200,17 @@ impl Engine {
     /// Asks the index, without the state lock, for what a decision needs. What is asked for is small: it comes from
     /// memory but for a cold start.
     fn look_up(&self, keys: &Keys) -> Result<Looked> {
-        let (generation, reader) = {
-            let state = self.state();
-            (state.visible.generation, state.visible.reader.clone())
+        let ask = |reader: &IndexReader, generation| {
+            let mut looked = Looked { generation, ..Looked::default() };
+            for hash in &keys.blobs {
+                looked.blobs.extend(reader.blob(hash)?.map(|row| (*hash, row)));
+            }
+            for tag in &keys.tags {
+                looked.tags.extend(reader.tag(tag)?.map(|row| (tag.clone(), row)));
+            }
+            Ok(looked)
         };
-        let mut looked = Looked { generation, ..Looked::default() };
-        let reader = in_order(reader)?;
-        for hash in &keys.blobs {
-            looked.blobs.extend(reader.blob(hash)?.map(|row| (*hash, row)));
-        }
-        for tag in &keys.tags {
-            looked.tags.extend(reader.tag(tag)?.map(|row| (tag.clone(), row)));
-        }
-        Ok(looked)
+        self.look(|state| Look::Ask(state.visible.generation), ask)
     }
 
     /// Decides something under the state lock and, where that needs records, has them written; returns when they are
@@ -188,7 +225,7 @@ impl Engine {
         let (value, waiting) = loop {
             let looked = self.look_up(keys)?;
             let room = self.overlay_room.notified();
-            let crowded = {
+            let trouble = {
                 let state = self.state();
                 state.check_writable()?;
                 if looked.generation != state.visible.generation {
@@ -197,10 +234,10 @@ impl Engine {
                 if state.visible.rows() < self.options.overlay_rows.saturating_mul(2) {
                     break self.decided(state, &looked, share, decide)?;
                 }
-                state.visible.reader.is_none()
+                state.index_trouble.clone()
             };
-            if crowded {
-                return Err(Error::Failed { what: "the index cannot be written".to_owned() });
+            if let Some(trouble) = trouble {
+                return Err(trouble.to_error());
             }
             room.await;
         };
@@ -345,11 +382,12 @@ impl Engine {
         if let Some(failure) = &self.state().failed {
             return Err(failure.clone());
         }
-        let Some(point) = self.log().sync_point() else {
-            let mut state = self.state();
-            // What is published is in the log, and the log has nothing that is not synced.
-            state.durable_seq = state.durable_seq.max(state.published.seq);
-            state.unsynced = None;
+        let (point, durable) = {
+            let log = self.log();
+            (log.sync_point(), log.durable_seq())
+        };
+        let Some(point) = point else {
+            self.state().note_durable(durable);
             return Ok(());
         };
         let synced = point.run();
@@ -361,8 +399,7 @@ impl Engine {
             state.fail(Vec::new(), &failure);
             return Err(failure);
         }
-        state.durable_seq = state.durable_seq.max(point.seq);
-        state.unsynced = (state.published.seq > point.seq).then(|| (0, Instant::now()));
+        state.note_durable(point.seq);
         Ok(())
     }
 
@@ -402,8 +439,9 @@ impl Engine {
         wait_on(&self.committer_wake, state, wait)
     }
 
-    /// Lets those go on who wait for room in the overlay.
-    pub(crate) fn overlay_has_room(&self) {
+    /// Lets those go on who wait for the index, or for room in the overlay.
+    pub(crate) fn index_changed(&self) {
+        self.index_back.notify_all();
         self.overlay_room.notify_waiters();
     }
 
@@ -412,6 +450,7 @@ impl Engine {
         self.state().phase = phase;
         self.writer_wake.notify_all();
         self.committer_wake.notify_all();
+        self.index_back.notify_all();
         self.overlay_room.notify_waiters();
     }
 
@@ -421,10 +460,6 @@ impl Engine {
         state.enqueue(vec![Op::Mark], &Looked::default(), SmallVec::new(), None, None);
         self.lead(state)
     }
-}
-
-fn in_order(reader: Option<Arc<IndexReader>>) -> Result<Arc<IndexReader>> {
-    reader.ok_or_else(|| Error::Failed { what: "the index cannot be read".to_owned() })
 }
 
 fn wait_on<'a>(condvar: &Condvar, state: MutexGuard<'a, State>, wait: Duration) -> MutexGuard<'a, State> {

@@ -39,6 +39,14 @@ impl Failure {
         }
     }
 
+    /// What went wrong with a file.
+    pub(crate) fn of(doing: &'static str, path: &Path, error: &Error) -> Self {
+        match error {
+            Error::Io { source, .. } | Error::NoSpace { source } => Self::new(doing, path, source),
+            other => Self::new(doing, path, &io::Error::other(other.to_string())),
+        }
+    }
+
     pub(crate) fn fatal(mut self) -> Self {
         self.severity = Severity::Store;
         self

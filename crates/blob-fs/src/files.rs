@@ -222,27 +222,27 @@ mod tests {
         }
 
         fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
-            unimplemented!()
+            unreachable!()
         }
 
         fn set_len(&self, _: u64) -> io::Result<()> {
-            unimplemented!()
+            unreachable!()
         }
 
         fn sync_data(&self) -> io::Result<()> {
-            unimplemented!()
+            unreachable!()
         }
 
         fn stat(&self) -> io::Result<Stat> {
-            unimplemented!()
+            unreachable!()
         }
 
         fn drop_cached(&self) -> io::Result<()> {
-            unimplemented!()
+            unreachable!()
         }
 
         fn try_lock(&self) -> io::Result<bool> {
-            unimplemented!()
+            unreachable!()
         }
     }
 

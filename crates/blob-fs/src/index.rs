@@ -328,7 +328,7 @@ fn index_error(doing: &'static str, path: &Path, error: redb::Error) -> Error {
             found: format!("redb file format {found}"),
             supported: "the one of redb 4".to_owned(),
         },
-        redb::Error::PreviousIo => Error::Io {
+        redb::Error::PreviousIo | redb::Error::DatabaseClosed => Error::Io {
             doing,
             path: Some(path.to_owned()),
             source: std::io::Error::other("an earlier I/O error"),

@@ -6,73 +6,71 @@ mod spill;
 
 use std::{cmp::Ordering, collections::BTreeMap, iter::Peekable, sync::Arc};
 
-use blob_traits::{BoxStream, Error, Hash, ListBlobs, Result, Tag, TagRange, blocking::unblock};
+use blob_traits::{BoxStream, Hash, ListBlobs, Result, Tag, TagRange, blocking::unblock};
 
 pub(crate) use self::spill::Listing;
 use self::spill::Spill;
 use crate::{
-    engine::{Engine, Keys},
-    index::IndexReader,
+    engine::{Engine, Keys, Look},
     overlay::Change,
-    row::{BlobRow, TagRow},
+    row::TagRow,
+    state::State,
     store::FsStore,
 };
 
 impl ListBlobs for FsStore {
     async fn blobs(&self) -> Result<BoxStream<Hash>> {
         let engine = self.engine.clone();
-        unblock(move || list_blobs(&engine, |row| row.state.complete_size().is_some(), Vec::new())).await
+        unblock(move || list_blobs(&engine, Which::Complete)).await
     }
 
     async fn partial_blobs(&self) -> Result<BoxStream<Hash>> {
         let engine = self.engine.clone();
-        unblock(move || {
-            let in_memory = engine.state().partials.hashes();
-            list_blobs(&engine, |row| row.state.complete_size().is_none(), in_memory)
-        })
-        .await
+        unblock(move || list_blobs(&engine, Which::Partial)).await
     }
 }
 
-/// Lists the blobs whose rows are wanted, and `more`, which has no rows.
-fn list_blobs(
-    engine: &Arc<Engine>,
-    wanted: impl Fn(&BlobRow) -> bool,
-    more: Vec<Hash>,
-) -> Result<BoxStream<Hash>> {
-    let (changes, reader) = {
-        let state = engine.state();
-        state.check_readable()?;
-        let mut changes: BTreeMap<Hash, Change<BlobRow>> = BTreeMap::new();
+/// Which blobs are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Complete,
+    /// Those in memory, which have no rows, among them.
+    Partial,
+}
+
+fn list_blobs(engine: &Arc<Engine>, which: Which) -> Result<BoxStream<Hash>> {
+    let known = |state: &State| {
+        let mut changes = BTreeMap::new();
         if let Some(frozen) = &state.visible.frozen {
             changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
         }
         changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
         changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
-        (changes, state.visible.reader.clone())
+        let in_memory = if which == Which::Partial { state.partials.hashes() } else { Vec::new() };
+        Look::Ask((changes, in_memory))
     };
-    let reader = in_order(reader)?;
-    let mut more = more.into_iter().peekable();
-    let mut listing = Spill::new(engine.clone());
-    for item in Merge::new(reader.blobs()?, changes.into_iter()) {
-        let (hash, row) = item?;
-        while let Some(hash) = more.next_if(|more| *more < hash) {
-            listing.push(&hash)?;
+    engine.look(known, |reader, (changes, in_memory)| {
+        let mut in_memory = in_memory.into_iter().peekable();
+        let mut listing = Spill::new(engine.clone());
+        for item in Merge::new(reader.blobs()?, changes.into_iter()) {
+            let (hash, row) = item?;
+            while let Some(hash) = in_memory.next_if(|next| *next < hash) {
+                listing.push(&hash)?;
+            }
+            let is_complete = row.state.complete_size().is_some();
+            if is_complete == (which == Which::Complete) {
+                in_memory.next_if_eq(&hash);
+                listing.push(&hash)?;
+            }
         }
-        if wanted(&row) {
-            more.next_if_eq(&hash);
-            listing.push(&hash)?;
-        }
-    }
-    more.try_for_each(|hash| listing.push(&hash))?;
-    listing.finish()
+        in_memory.try_for_each(|hash| listing.push(&hash))?;
+        listing.finish()
+    })
 }
 
 /// Lists the tags of a range that readers see.
 pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Tag, TagRow)>> {
-    let (changes, reader) = {
-        let state = engine.state();
-        state.check_readable()?;
+    let known = |state: &State| {
         let mut changes: BTreeMap<Tag, Change<TagRow>> = BTreeMap::new();
         if let Some(bounds) = range.bounds() {
             let overlays = state.visible.frozen.as_deref().into_iter().chain([&state.visible.active]);
@@ -83,14 +81,15 @@ pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Ta
         }
         let hidden = state.queued_tags().filter(|(tag, content)| content.is_none() && range.contains(tag));
         changes.extend(hidden.map(|(tag, _)| (tag.clone(), Change::Removed)));
-        (changes, state.visible.reader.clone())
+        Look::Ask(changes)
     };
-    let reader = in_order(reader)?;
-    let mut listing = Spill::new(engine.clone());
-    for item in Merge::new(reader.tags(range)?, changes.into_iter()) {
-        listing.push(&item?)?;
-    }
-    listing.finish_listing()
+    engine.look(known, |reader, changes| {
+        let mut listing = Spill::new(engine.clone());
+        for item in Merge::new(reader.tags(range)?, changes.into_iter()) {
+            listing.push(&item?)?;
+        }
+        listing.finish_listing()
+    })
 }
 
 /// Names the tags of a range, queued ones among them.
@@ -105,10 +104,6 @@ pub(crate) fn tag_names(engine: &Arc<Engine>, range: &TagRange) -> Result<Keys> 
     keys.tags.sort_unstable();
     keys.tags.dedup();
     Ok(keys)
-}
-
-fn in_order(reader: Option<Arc<IndexReader>>) -> Result<Arc<IndexReader>> {
-    reader.ok_or_else(|| Error::Failed { what: "the index cannot be read".to_owned() })
 }
 
 /// Rows of the index with the changes that it does not have, in order.

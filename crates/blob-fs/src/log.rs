@@ -171,6 +171,12 @@ impl Log {
         })
     }
 
+    /// The last seq that is durable. Above it there is nothing that was published before the log was locked, if there
+    /// is nothing to be synced.
+    pub(crate) fn durable_seq(&self) -> u64 {
+        self.active.as_ref().map_or(self.tail.last_seq, |active| active.synced_seq)
+    }
+
     /// Takes note of how a sync ended.
     pub(crate) fn synced(&mut self, point: &SyncPoint, worked: bool) {
         let Some(active) = self.active.as_mut().filter(|active| active.id == point.segment) else { return };

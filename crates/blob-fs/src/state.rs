@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) leading: bool,
     pending: Pending,
     pub(crate) visible: Visible,
+    /// Why the last commit to the index failed (E35).
+    pub(crate) index_trouble: Option<Failure>,
     /// The last record that is published, and where it lies.
     pub(crate) published: Checkpoint,
     /// The highest seq known durable.
@@ -81,6 +83,8 @@ pub(crate) struct Visible {
     pub(crate) frozen: Option<Arc<Overlay>>,
     /// `None` while the index is out of order (E35).
     pub(crate) reader: Option<Arc<IndexReader>>,
+    /// The committer is going to open the index again: whoever needs it waits.
+    pub(crate) reopening: bool,
     /// Changes whenever `reader` does.
     pub(crate) generation: u64,
 }
@@ -130,8 +134,10 @@ impl State {
                 active: Overlay::default(),
                 frozen: None,
                 reader: Some(Arc::new(reader)),
+                reopening: false,
                 generation: 0,
             },
+            index_trouble: None,
             published,
             durable_seq: published.seq,
             unsynced: None,
@@ -164,6 +170,21 @@ impl State {
 
     pub(crate) fn check_readable(&self) -> Result<()> {
         if self.phase == Phase::Open { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    /// What readers ask when the overlay does not answer.
+    pub(crate) fn reader(&self) -> Result<Arc<IndexReader>> {
+        let why = || match &self.index_trouble {
+            Some(trouble) => trouble.to_error(),
+            None => Error::Failed { what: "the index cannot be read".to_owned() },
+        };
+        self.visible.reader.clone().ok_or_else(why)
+    }
+
+    /// Takes note that all up to `seq` is durable.
+    pub(crate) fn note_durable(&mut self, seq: u64) {
+        self.durable_seq = self.durable_seq.max(seq);
+        self.unsynced = (self.published.seq > self.durable_seq).then(|| (0, Instant::now()));
     }
 
     /// The state of a blob in the pending view, and where its record lies.

@@ -168,19 +168,20 @@ async fn write_files(
     progress: &Progress<ExportProgress>,
 ) -> Result<()> {
     let mut writing = FuturesUnorderedBounded::new(CONCURRENCY);
-    for (name, hash) in collection.iter() {
-        let file = write_file(store.clone(), *hash, target.clone(), name.clone(), options, progress.clone());
-        if let Err(file) = writing.try_push(file) {
-            if let Some(written) = writing.next().await {
-                written?;
-            }
-            writing.push(file);
+    let mut files = collection.iter();
+    let mut outcome = Ok(());
+    loop {
+        while outcome.is_ok()
+            && writing.len() < CONCURRENCY
+            && let Some((name, hash)) = files.next()
+        {
+            let (target, name, progress) = (target.clone(), name.clone(), progress.clone());
+            writing.push(write_file(store.clone(), *hash, target, name, options, progress));
         }
+        // After a failure, those that have begun come to their end, so that nothing goes on behind the caller's back.
+        let Some(written) = writing.next().await else { return outcome };
+        outcome = outcome.and(written);
     }
-    while let Some(written) = writing.next().await {
-        written?;
-    }
-    Ok(())
 }
 
 async fn write_file(

@@ -29,7 +29,7 @@ mod writing;
 use blob_traits::Hash;
 
 pub(crate) use self::{
-    encoding::{encode, encode_copy},
+    encoding::encode,
     fields::Fields,
     parts::{CameFrom, FileIdentity, MAX_PATH, MAX_TAG_DELETES, outboard_len},
     reading::Body,

@@ -421,10 +421,11 @@ mod tests {
     fn sticky_fault_lasts_until_disarmed() {
         let setup = setup();
         let Setup { path, vfs, file, .. } = &setup;
-        vfs.arm(fault(1, Repeat::Sticky, FaultKind::Error(EIO), Ops::Just(Op::WriteAt)));
+        vfs.arm(fault(1, Repeat::Sticky, FaultKind::Error(EIO), Ops::Writes));
         for _ in 0..3 {
             assert_eq!(errno(file.write_at(b"a", 0)), Some(EIO));
         }
+        assert_eq!(errno(file.set_len(1)), Some(EIO));
         vfs.stat(path).unwrap();
         vfs.disarm();
         file.write_at(b"a", 0).unwrap();
