@@ -2,13 +2,8 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use bao_tree::{
-    BaoTree,
-    io::{fsm::Outboard, outboard::PreOrderMemOutboard},
-};
-use blob_traits::{
-    BLOCK_SIZE, BaoBatchWriter, BaoBlobSize, Error, Hash, MapEntry, MapEntryMut, Result, blocking::unblock,
-};
+use bao_tree::{BaoTree, io::outboard::PreOrderMemOutboard};
+use blob_traits::{BLOCK_SIZE, BaoBlobSize, Error, Hash, MapEntry, MapEntryMut, Result, blocking::unblock};
 use bytes::Bytes;
 
 use crate::{
@@ -21,8 +16,8 @@ use crate::{
     },
     handle::Guard,
     layout::FileNo,
-    outboard::FsOutboard,
-    partial::{Partial, PartialWriter},
+    outboard::{FsOutboard, Tree},
+    partial::{FsBatchWriter, Partial},
     reader::{FsReader, Plain, Source},
     reference::ReferencedReader,
     row::{BlobRow, BlobState, Place},
@@ -76,7 +71,7 @@ impl Entry {
 
     /// An outboard whose pairs are all at hand.
     fn in_memory(&self, data: Bytes) -> FsOutboard {
-        FsOutboard::Memory(PreOrderMemOutboard { root: self.hash.into(), tree: self.tree(), data })
+        FsOutboard(Tree::Memory(PreOrderMemOutboard { root: self.hash.into(), tree: self.tree(), data }))
     }
 
     async fn outboard_file(&self, no: FileNo) -> io::Result<FsOutboard> {
@@ -90,7 +85,7 @@ impl Entry {
             let bytes = read_range(file, 0, len).await.map_err(|e| self.short(e))?;
             return Ok(self.in_memory(bytes));
         }
-        Ok(FsOutboard::File { root: self.hash, tree: self.tree(), file })
+        Ok(FsOutboard(Tree::File { root: self.hash, tree: self.tree(), file }))
     }
 
     /// A file of ours that ends too early is damage of this blob.
@@ -168,7 +163,7 @@ impl Entry {
                 Ok(self.in_memory(bytes))
             }
             Content::Large { no, .. } | Content::Referenced { no, .. } => self.outboard_file(*no).await,
-            Content::Partial(partial) => Ok(FsOutboard::Partial(partial.clone())),
+            Content::Partial(partial) => Ok(FsOutboard(Tree::Partial(partial.clone()))),
         }
     }
 
@@ -219,6 +214,7 @@ fn open_moving(engine: &Engine, hash: Hash, key: FileKey, places: &[PathBuf; 3])
 
 impl MapEntry for Entry {
     type DataReader = FsReader;
+    type Outboard = FsOutboard;
 
     fn hash(&self) -> Hash {
         self.hash
@@ -240,7 +236,7 @@ impl MapEntry for Entry {
         }
     }
 
-    async fn outboard(&self) -> io::Result<impl Outboard + Send> {
+    async fn outboard(&self) -> io::Result<FsOutboard> {
         self.current()?.any_outboard().await
     }
 
@@ -250,10 +246,12 @@ impl MapEntry for Entry {
 }
 
 impl MapEntryMut for Entry {
-    async fn batch_writer(&self) -> io::Result<impl BaoBatchWriter> {
+    type BatchWriter = FsBatchWriter;
+
+    async fn batch_writer(&self) -> io::Result<FsBatchWriter> {
         Ok(match &self.content {
-            Content::Partial(partial) => PartialWriter::new(self.engine.clone(), partial.clone()),
-            _ => PartialWriter::complete(),
+            Content::Partial(partial) => FsBatchWriter::new(self.engine.clone(), partial.clone()),
+            _ => FsBatchWriter::complete(),
         })
     }
 }

@@ -65,6 +65,8 @@ pub mod vfs;
 
 pub use entry::Entry;
 pub use options::{Create, Durability, Options};
+pub use outboard::FsOutboard;
+pub use partial::FsBatchWriter;
 pub use reader::FsReader;
 pub use recover::{DamagedRange, Recovery};
 pub use store::FsStore;

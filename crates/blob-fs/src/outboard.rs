@@ -17,7 +17,11 @@ use crate::{
 
 /// The hash tree of a blob.
 #[derive(Debug)]
-pub(crate) enum FsOutboard {
+pub struct FsOutboard(pub(crate) Tree);
+
+/// Where the pairs come from.
+#[derive(Debug)]
+pub(crate) enum Tree {
     /// All of it in memory.
     Memory(PreOrderMemOutboard<Bytes>),
     /// In a file, in pre-order.
@@ -28,30 +32,30 @@ pub(crate) enum FsOutboard {
 
 impl Outboard for FsOutboard {
     fn root(&self) -> blake3::Hash {
-        match self {
-            Self::Memory(outboard) => outboard.root,
-            Self::File { root, .. } => (*root).into(),
-            Self::Partial(partial) => partial.hash().into(),
+        match &self.0 {
+            Tree::Memory(outboard) => outboard.root,
+            Tree::File { root, .. } => (*root).into(),
+            Tree::Partial(partial) => partial.hash().into(),
         }
     }
 
     fn tree(&self) -> BaoTree {
-        match self {
-            Self::Memory(outboard) => outboard.tree,
-            Self::File { tree, .. } => *tree,
-            Self::Partial(partial) => BaoTree::new(partial.size().value(), BLOCK_SIZE),
+        match &self.0 {
+            Tree::Memory(outboard) => outboard.tree,
+            Tree::File { tree, .. } => *tree,
+            Tree::Partial(partial) => BaoTree::new(partial.size().value(), BLOCK_SIZE),
         }
     }
 
     async fn load(&mut self, node: TreeNode) -> io::Result<Option<(blake3::Hash, blake3::Hash)>> {
-        match self {
-            Self::Memory(outboard) => outboard.load(node).await,
-            Self::File { root, tree, file } => {
+        match &mut self.0 {
+            Tree::Memory(outboard) => outboard.load(node).await,
+            Tree::File { root, tree, file } => {
                 let Some(index) = tree.pre_order_offset(node) else { return Ok(None) };
                 let bytes = read_range(file.clone(), index * 64, 64).await.map_err(|e| short(*root, e))?;
                 Ok(parse_pair(&bytes))
             }
-            Self::Partial(partial) => partial.load(node).await,
+            Tree::Partial(partial) => partial.load(node).await,
         }
     }
 }

@@ -18,7 +18,7 @@ use bao_tree::{ChunkRanges, TreeNode, blake3, io::BaoContentItem};
 use blob_traits::{BaoBlobSize, Error, Hash, PartialTree, Result, StoredParent, blocking::unblock};
 use bytes::Bytes;
 
-pub(crate) use self::writer::PartialWriter;
+pub use self::writer::FsBatchWriter;
 use self::{disk::Disk, memory::Memory};
 use crate::{engine::Engine, outboard::parse_pair, reader::clamp};
 

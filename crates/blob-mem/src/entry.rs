@@ -125,6 +125,7 @@ impl fmt::Debug for MemEntry {
 
 impl MapEntry for MemEntry {
     type DataReader = MemReader;
+    type Outboard = MemOutboard;
 
     fn hash(&self) -> Hash {
         self.0.hash
@@ -138,7 +139,7 @@ impl MapEntry for MemEntry {
         self.0.is_whole()
     }
 
-    async fn outboard(&self) -> io::Result<impl Outboard + Send> {
+    async fn outboard(&self) -> io::Result<MemOutboard> {
         self.0.check_open()?;
         let tree = BaoTree::new(self.0.size().value(), BLOCK_SIZE);
         Ok(MemOutboard { blob: self.0.clone(), tree })
@@ -152,6 +153,12 @@ impl MapEntry for MemEntry {
 
 /// Reads the bytes of a blob. What lies in one piece is shared, not copied.
 pub struct MemReader(Arc<Blob>);
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Blob").field(&self.hash).finish()
+    }
+}
 
 impl fmt::Debug for MemReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -176,7 +183,8 @@ impl ReadBlob for MemReader {
 }
 
 /// Reads the hash tree of a blob, in the shape that the blob had when it was opened.
-pub(crate) struct MemOutboard {
+#[derive(Debug)]
+pub struct MemOutboard {
     blob: Arc<Blob>,
     tree: BaoTree,
 }

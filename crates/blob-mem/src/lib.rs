@@ -43,5 +43,6 @@ mod pins;
 mod store;
 mod tags;
 
-pub use entry::{MemEntry, MemReader};
+pub use entry::{MemEntry, MemOutboard, MemReader};
+pub use partial::MemBatchWriter;
 pub use store::{MemOptions, MemStore};

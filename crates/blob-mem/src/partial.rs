@@ -207,14 +207,17 @@ impl MemStore {
 }
 
 impl MapEntryMut for MemEntry {
-    async fn batch_writer(&self) -> io::Result<impl BaoBatchWriter> {
+    type BatchWriter = MemBatchWriter;
+
+    async fn batch_writer(&self) -> io::Result<MemBatchWriter> {
         self.blob().check_open()?;
         Ok(MemBatchWriter(self.blob().clone()))
     }
 }
 
 /// Writes a partial blob.
-pub(crate) struct MemBatchWriter(Arc<Blob>);
+#[derive(Debug)]
+pub struct MemBatchWriter(Arc<Blob>);
 
 impl BaoBatchWriter for MemBatchWriter {
     /// Fails with [`Error::NotFound`] when the blob was deleted while it was partial.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, future::Future, io};
 
-use bao_tree::io::{BaoContentItem, fsm::Outboard};
+use bao_tree::io::{BaoContentItem, fsm};
 use bytes::Bytes;
 use iroh_io::AsyncSliceReader;
 
@@ -27,6 +27,9 @@ pub trait MapEntry: Clone + Debug + Send + Sync + 'static {
     /// The reader of the blob's bytes.
     type DataReader: ReadBlob;
 
+    /// The blob's hash tree.
+    type Outboard: fsm::Outboard + Send + 'static;
+
     /// The name of the blob.
     fn hash(&self) -> Hash;
 
@@ -38,7 +41,7 @@ pub trait MapEntry: Clone + Debug + Send + Sync + 'static {
 
     /// Opens the hash tree. For nodes of a partial blob that are not there yet it loads pairs of zeros, which never
     /// verify.
-    fn outboard(&self) -> impl Future<Output = io::Result<impl Outboard + Send>> + Send;
+    fn outboard(&self) -> impl Future<Output = io::Result<Self::Outboard>> + Send;
 
     /// Opens the bytes.
     fn data_reader(&self) -> impl Future<Output = io::Result<Self::DataReader>> + Send;
@@ -46,8 +49,11 @@ pub trait MapEntry: Clone + Debug + Send + Sync + 'static {
 
 /// A handle through which a partial blob can be written.
 pub trait MapEntryMut: MapEntry {
+    /// The writer.
+    type BatchWriter: BaoBatchWriter + 'static;
+
     /// Opens a writer. Writers of one blob, of any number of handles, meet in one entry.
-    fn batch_writer(&self) -> impl Future<Output = io::Result<impl BaoBatchWriter>> + Send;
+    fn batch_writer(&self) -> impl Future<Output = io::Result<Self::BatchWriter>> + Send;
 }
 
 /// Writes items of a verified stream to a partial blob.

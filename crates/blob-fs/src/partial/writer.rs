@@ -10,9 +10,9 @@ use crate::engine::Engine;
 
 /// Writes to a partial blob. What is complete takes writes and does nothing.
 #[derive(Debug)]
-pub(crate) struct PartialWriter(Option<(Arc<Engine>, Arc<Partial>)>);
+pub struct FsBatchWriter(Option<(Arc<Engine>, Arc<Partial>)>);
 
-impl PartialWriter {
+impl FsBatchWriter {
     pub(crate) fn new(engine: Arc<Engine>, partial: Arc<Partial>) -> Self {
         Self(Some((engine, partial)))
     }
@@ -22,7 +22,7 @@ impl PartialWriter {
     }
 }
 
-impl BaoBatchWriter for PartialWriter {
+impl BaoBatchWriter for FsBatchWriter {
     async fn write_batch(&mut self, size: u64, batch: Vec<BaoContentItem>) -> io::Result<()> {
         let Some((engine, partial)) = self.0.clone() else { return Ok(()) };
         if partial.fits_memory(&engine, &batch) {

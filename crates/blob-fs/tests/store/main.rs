@@ -7,3 +7,5 @@ mod home;
 mod sample;
 
 mod get;
+mod import;
+mod import_file;
