@@ -8,6 +8,11 @@ use blob_traits::{Hash, Result, Store, prelude::*};
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
+/// Compiles and runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// A runtime like that of a small server.
 ///
 /// # Errors

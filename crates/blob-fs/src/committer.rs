@@ -67,7 +67,7 @@ impl Committer {
         loop {
             self.remove_orphans();
             let engine = self.engine.clone();
-            let state = engine.state();
+            let mut state = engine.state();
             match state.phase {
                 Phase::Closed => return Ok(()),
                 _ if state.visible.reopening => {
@@ -85,11 +85,13 @@ impl Committer {
                 Phase::Open | Phase::Draining => {}
             }
             let now = Instant::now();
+            let wanted = std::mem::take(&mut state.commit_wanted);
             let dirty = state.visible.active.rows() > 0 || self.job.is_some();
             self.waiting_since = dirty.then(|| self.waiting_since.unwrap_or(now));
             let crowded =
                 state.visible.active.rows() >= engine.options.overlay_rows || state.log_behind >= LOG_BEHIND;
             let due = match (self.retry, self.waiting_since) {
+                _ if wanted => Some(now),
                 (Some((at, _)), _) => Some(at),
                 (None, Some(_)) if crowded || self.job.is_some() => Some(now),
                 (None, since) => since.map(|since| since + engine.options.overlay_age),
@@ -128,7 +130,10 @@ impl Committer {
         let pause = self.retry.map_or(RETRY.0, |(_, pause)| (pause * 2).min(RETRY.1));
         self.retry = Some((Instant::now() + pause, pause));
         let trouble = Failure::of("commit to", &self.engine.layout.index(), error);
-        self.engine.state().index_trouble = Some(trouble);
+        let mut state = self.engine.state();
+        state.index_trouble = Some(trouble);
+        state.index_failures += 1;
+        drop(state);
         self.engine.index_changed();
     }
 
@@ -201,6 +206,9 @@ impl Committer {
             state.visible.generation += 1;
             self.index = Some(index);
         });
+        if let Err(e) = &opened {
+            state.index_trouble = Some(Failure::of("open", &layout.index(), e));
+        }
         drop(state);
         self.engine.index_changed();
         opened
@@ -234,12 +242,14 @@ impl Committer {
             }
             ready
         };
-        for (seq, orphan) in ready {
+        let mut ready = ready.into_iter();
+        while let Some((seq, orphan)) = ready.next() {
             self.engine.files.forget(FileKey::Data(orphan.no));
             self.engine.files.forget(FileKey::Outboard(orphan.no));
+            self.engine.files.forget(FileKey::Pairs(orphan.no));
             if let Err(e) = remove_orphan(&*self.engine.vfs, &self.engine.layout, &orphan) {
                 tracing::warn!(error = %e, hash = %orphan.hash, "a file could not be removed; trying again later");
-                self.engine.state().orphans.push((seq, orphan));
+                self.engine.state().orphans.extend([(seq, orphan)].into_iter().chain(ready));
                 return;
             }
         }

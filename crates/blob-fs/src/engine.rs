@@ -137,37 +137,37 @@ impl Engine {
         known: impl Fn(&State) -> Look<T, C>,
         ask: impl Fn(&IndexReader, C) -> Result<T>,
     ) -> Result<T> {
-        let mut asked_before = false;
-        loop {
-            let (context, reader, generation) = {
-                let mut state = self.state();
-                loop {
-                    state.check_readable()?;
-                    match known(&state) {
-                        Look::Known(answer) => return Ok(answer),
-                        Look::Ask(_) if state.visible.reopening => {}
-                        Look::Ask(context) => break (context, state.reader()?, state.visible.generation),
-                    }
-                    state = wait_on(&self.index_back, state, IDLE);
-                }
-            };
-            match ask(&reader, context) {
-                Err(Error::Io { path: Some(path), .. }) if !asked_before && path == self.layout.index() => {
-                    asked_before = true;
-                    drop(reader);
-                    self.reopen_index(generation);
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    /// Has the index opened again, unless that has happened since `generation`.
-    fn reopen_index(&self, generation: u64) {
+        let mut first_try = true;
         let mut state = self.state();
-        if state.visible.generation == generation && state.visible.reader.is_some() {
-            state.visible.reopening = true;
-            self.committer_wake.notify_one();
+        loop {
+            state.check_readable()?;
+            let context = match known(&state) {
+                Look::Known(answer) => return Ok(answer),
+                Look::Ask(context) => context,
+            };
+            let generation = state.visible.generation;
+            match state.visible.reader.clone() {
+                _ if state.visible.reopening => {}
+                None if first_try => {}
+                None => return Err(state.index_error()),
+                Some(reader) => {
+                    drop(state);
+                    match ask(&reader, context) {
+                        Err(Error::Io { path: Some(path), .. })
+                            if first_try && path == self.layout.index() => {}
+                        answer => return answer,
+                    }
+                    state = self.state();
+                }
+            }
+            if !state.visible.reopening && state.visible.generation == generation {
+                state.visible.reopening = true;
+                first_try = false;
+                self.committer_wake.notify_one();
+            }
+            while state.visible.reopening && state.phase == Phase::Open {
+                state = wait_on(&self.index_back, state, IDLE);
+            }
         }
     }
 
@@ -222,11 +222,12 @@ impl Engine {
         decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
     ) -> Result<T> {
         let share = self.admit(weight).await?;
+        let mut failures_before = None;
         let (value, waiting) = loop {
             let looked = self.look_up(keys)?;
             let room = self.overlay_room.notified();
-            let trouble = {
-                let state = self.state();
+            {
+                let mut state = self.state();
                 state.check_writable()?;
                 if looked.generation != state.visible.generation {
                     continue;
@@ -234,11 +235,13 @@ impl Engine {
                 if state.visible.rows() < self.options.overlay_rows.saturating_mul(2) {
                     break self.decided(state, &looked, share, decide)?;
                 }
-                state.index_trouble.clone()
-            };
-            if let Some(trouble) = trouble {
-                return Err(trouble.to_error());
+                // Who waits in vain for the commit that makes room learns why (E35).
+                if *failures_before.get_or_insert(state.index_failures) < state.index_failures {
+                    return Err(state.index_error());
+                }
+                state.commit_wanted = true;
             }
+            self.committer_wake.notify_one();
             room.await;
         };
         match waiting {
@@ -290,6 +293,8 @@ impl Engine {
         decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
     ) -> Result<(T, Waiting)> {
         let (ops, pins, value) = match decide(&mut state, looked)? {
+            // A group that failed may still be found in the log and make it untrue that nothing is to be done.
+            Decision::Nothing(value) if state.is_log_in_doubt => (vec![Op::Mark], SmallVec::new(), value),
             Decision::Nothing(value) => return Ok((value, Waiting::Done(Ok(())))),
             Decision::Join(hash, value) => {
                 let joined = state.join(&hash);
@@ -320,8 +325,10 @@ impl Engine {
         let latch = LatchOnPanic(self);
         let (written, took) = self.write(&group, &kills, durable_seq);
         std::mem::forget(latch);
+        let in_doubt = self.log().is_in_doubt();
         let mut state = self.state();
         state.leading = false;
+        state.is_log_in_doubt = in_doubt;
         let outcome = match written {
             Ok(appended) => {
                 self.publish(&mut state, group, &appended, took);
@@ -391,11 +398,14 @@ impl Engine {
             return Ok(());
         };
         let synced = point.run();
-        self.log().synced(&point, synced.is_ok());
+        let synced = {
+            let mut log = self.log();
+            log.synced(&point, synced.is_ok());
+            // Acknowledged operations may be lost, and later ones must not survive them (E80).
+            synced.map_err(|failure| log.fail(failure))
+        };
         let mut state = self.state();
         if let Err(failure) = synced {
-            // Acknowledged operations may be lost, and later ones must not survive them (E80).
-            let failure = failure.fatal();
             state.fail(Vec::new(), &failure);
             return Err(failure);
         }

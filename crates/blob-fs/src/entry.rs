@@ -1,6 +1,6 @@
 //! Handles to blobs: what a look-up returns, and what opens readers.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
 use bao_tree::{BaoTree, io::outboard::PreOrderMemOutboard};
 use blob_traits::{BLOCK_SIZE, BaoBlobSize, Error, Hash, MapEntry, MapEntryMut, Result, blocking::unblock};
@@ -28,7 +28,7 @@ use crate::{
 const OUTBOARD_IN_MEMORY: u64 = 1 << 20;
 
 /// A handle to a blob. It opens nothing, and pins the files that it would open.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Entry {
     pub(crate) engine: Arc<Engine>,
     pub(crate) hash: Hash,
@@ -118,7 +118,7 @@ impl Entry {
     }
 
     /// This, or what it has become since it was a partial blob.
-    fn current(&self) -> Result<Self> {
+    pub(crate) fn current(&self) -> Result<Self> {
         let Content::Partial(partial) = &self.content else { return Ok(self.clone()) };
         if !partial.is_complete() {
             return Ok(self.clone());
@@ -128,7 +128,7 @@ impl Entry {
         entry.ok_or(Error::NotFound { hash: self.hash })
     }
 
-    async fn open_source(&self) -> Result<Source> {
+    pub(crate) async fn open_source(&self) -> Result<Source> {
         let this = self.current()?;
         Ok(match &this.content {
             Content::Empty => Source::Memory(Bytes::new()),
@@ -148,10 +148,11 @@ impl Entry {
                 });
                 Source::Referenced(open.await?)
             }
-            Content::Partial(partial) => Source::Partial(partial.clone()),
+            Content::Partial(partial) => Source::Partial { entry: this.clone(), partial: partial.clone() },
         })
     }
 
+    /// Opens the hash tree, that of a partial blob in the shape that it has at this moment.
     pub(crate) async fn any_outboard(&self) -> io::Result<FsOutboard> {
         match &self.content {
             Content::Empty => Ok(self.in_memory(Bytes::new())),
@@ -163,7 +164,10 @@ impl Entry {
                 Ok(self.in_memory(bytes))
             }
             Content::Large { no, .. } | Content::Referenced { no, .. } => self.outboard_file(*no).await,
-            Content::Partial(partial) => Ok(FsOutboard(Tree::Partial(partial.clone()))),
+            Content::Partial(partial) => {
+                let (entry, partial, tree) = (self.clone(), partial.clone(), self.tree());
+                Ok(FsOutboard(Tree::Partial { entry, partial, tree }))
+            }
         }
     }
 
@@ -173,6 +177,7 @@ impl Entry {
             FileKey::Segment(id) => segment(&self.engine, id),
             FileKey::Data(no) => open_data(&self.engine, self.hash, no),
             FileKey::Outboard(no) => open_outboard(&self.engine, self.hash, no),
+            FileKey::Pairs(no) => open_pairs(&self.engine, self.hash, no),
         }
     }
 }
@@ -181,7 +186,7 @@ pub(crate) fn segment(engine: &Engine, id: u32) -> io::Result<FileRef> {
     engine.files.get(FileKey::Segment(id), || engine.layout.segment(id))
 }
 
-fn open_data(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
+pub(crate) fn open_data(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
     let layout = &engine.layout;
     let places = [layout.data(&hash, no), layout.temp_data(&hash, no), layout.partial_data(&hash, no)];
     open_moving(engine, hash, FileKey::Data(no), &places)
@@ -197,6 +202,11 @@ fn open_outboard(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef>
     open_moving(engine, hash, FileKey::Outboard(no), &places)
 }
 
+/// Opens the pairs of a partial blob. They stay where they are until nobody can ask for them any more.
+pub(crate) fn open_pairs(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
+    engine.files.get(FileKey::Pairs(no), || engine.layout.partial_pairs(&hash, no))
+}
+
 /// Opens a file that may be on its way to `data/` (E41). Looked for there twice: it may arrive in between.
 fn open_moving(engine: &Engine, hash: Hash, key: FileKey, places: &[PathBuf; 3]) -> io::Result<FileRef> {
     if let Some(file) = engine.files.cached(key) {
@@ -210,6 +220,16 @@ fn open_moving(engine: &Engine, hash: Hash, key: FileKey, places: &[PathBuf; 3])
         }
     }
     Err(Error::Damaged { hash, what: format!("{} is missing", in_data.display()) }.into())
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("hash", &self.hash)
+            .field("size", &self.size())
+            .field("is_complete", &self.is_complete())
+            .finish_non_exhaustive()
+    }
 }
 
 impl MapEntry for Entry {

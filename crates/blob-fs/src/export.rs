@@ -3,7 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use blob_traits::{
@@ -23,7 +23,7 @@ use crate::{
     reference::identity,
     row::BlobState,
     store::FsStore,
-    vfs::{Access, Kind, Vfs},
+    vfs::{Access, Kind, Vfs, Whose},
 };
 
 /// How much is copied between two reports.
@@ -106,7 +106,7 @@ impl Job {
         let Some(no) = self.owned_file() else { return Ok(false) };
         let vfs = &*self.engine.vfs;
         let from = self.engine.layout.data(&self.entry.hash, no);
-        match vfs.reflink(&from, to) {
+        match vfs.reflink(&from, to, Whose::User) {
             Ok(()) => {
                 let file = vfs.open(to, Access::ReadWrite).map_err(|e| Error::io("open", to, e))?;
                 file.sync_data().map_err(|e| Error::io("sync", to, e))?;
@@ -148,26 +148,47 @@ impl Job {
         let (engine, hash) = (&self.engine, self.entry.hash);
         let (vfs, layout) = (&*engine.vfs, &engine.layout);
         let temporary = Temporary::beside(engine, &self.target);
-        let from = layout.data(&hash, *no);
-        if vfs.hard_link(&from, &temporary.path).is_err() {
-            return Ok(false);
-        }
         let new_no = if *size > 16 << 10 { engine.new_file_no() } else { FileNo::NONE };
-        if new_no != FileNo::NONE {
-            let outboard = layout.data_outboard(&hash, *no);
-            let linked = vfs.hard_link(&outboard, &layout.temp_outboard(&hash, new_no));
-            linked.map_err(|e| Error::io("link", outboard, e))?;
-            let _not_moving = engine.moving.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            vfs.sync_dir(&layout.temp_dir()).map_err(|e| Error::io("sync", layout.temp_dir(), e))?;
+        let new_outboard = Temporary { vfs: engine.vfs.clone(), path: layout.temp_outboard(&hash, new_no) };
+        {
+            let _not_moving = engine.moving.read().unwrap_or_else(PoisonError::into_inner);
+            if vfs.hard_link(&layout.data(&hash, *no), &temporary.path).is_err() {
+                return Ok(false);
+            }
+            if new_no != FileNo::NONE {
+                // One may have been moved to `data/` (E41) without the other.
+                if vfs.hard_link(&layout.data_outboard(&hash, *no), &new_outboard.path).is_err() {
+                    return Ok(false);
+                }
+                vfs.sync_dir(&layout.temp_dir()).map_err(|e| Error::io("sync", layout.temp_dir(), e))?;
+            }
         }
         self.watch.check()?;
         temporary.publish(vfs, &self.target, self.options.existing)?;
-        self.refer(*no, new_no, *size)?;
-        Ok(true)
+        let referred = self.refer(*no, new_no, *size);
+        if !matches!(referred, Ok(false)) {
+            // It belongs to the record, which may be on the disk even if it failed.
+            new_outboard.keep();
+        }
+        if !matches!(referred, Ok(true))
+            && let Err(e) = self.sever()
+        {
+            tracing::warn!(error = %e, target = %self.target.display(), "an exported file shares its bytes with the store");
+        }
+        referred.map(|_| true)
     }
 
-    /// Has it recorded that the blob is the target now.
-    fn refer(&self, old_no: FileNo, no: FileNo, size: u64) -> Result<()> {
+    /// Gives the target bytes of its own when our file stays: who writes to the target must not change the blob.
+    fn sever(&self) -> Result<()> {
+        let temporary = Temporary::beside(&self.engine, &self.target);
+        if !self.share_blocks(&temporary.path)? {
+            self.copy_bytes(&temporary.path)?;
+        }
+        temporary.publish(&*self.engine.vfs, &self.target, ExistingTarget::Replace)
+    }
+
+    /// Has it recorded that the blob is the target now; `false`: it was deleted or moved by somebody else meanwhile.
+    fn refer(&self, old_no: FileNo, no: FileNo, size: u64) -> Result<bool> {
         let (engine, hash) = (&self.engine, self.entry.hash);
         let file = engine.vfs.open_user(&self.target).map_err(|e| Error::io("open", &self.target, e))?;
         let stat = file.stat().map_err(|e| Error::io("look at", &self.target, e))?;
@@ -177,10 +198,9 @@ impl Job {
         engine.transact_blocking(&keys, 0, |state, looked| {
             let ours = state.pending_blob(&hash, looked).map(|(state, _)| state);
             Ok(if ours == Some(BlobState::Large { size, no: old_no }) {
-                Decision::Write(vec![Op::Referenced { hash, size, no, paths }], SmallVec::new(), ())
+                Decision::Write(vec![Op::Referenced { hash, size, no, paths }], SmallVec::new(), true)
             } else {
-                // Deleted or moved by somebody else in the meantime: the target is whole all the same.
-                Decision::Nothing(())
+                Decision::Nothing(false)
             })
         })
     }
@@ -211,6 +231,10 @@ impl Temporary {
         Self { vfs: engine.vfs.clone(), path: target.with_file_name(name) }
     }
 
+    fn keep(mut self) {
+        self.path.clear();
+    }
+
     fn publish(self, vfs: &dyn Vfs, target: &Path, existing: ExistingTarget) -> Result<()> {
         let named = match existing {
             ExistingTarget::Refuse => vfs.rename(&self.path, target),
@@ -225,6 +249,8 @@ impl Temporary {
 impl Drop for Temporary {
     fn drop(&mut self) {
         // After it was published there is no such name.
-        let _ = self.vfs.remove_file(&self.path);
+        if !self.path.as_os_str().is_empty() {
+            let _ = self.vfs.remove_file(&self.path);
+        }
     }
 }

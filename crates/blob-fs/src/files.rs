@@ -25,6 +25,8 @@ pub(crate) enum FileKey {
     Data(FileNo),
     /// The outboard of a blob.
     Outboard(FileNo),
+    /// The pairs of a partial blob.
+    Pairs(FileNo),
 }
 
 /// Files that are open for reading; those used longest ago are closed first.

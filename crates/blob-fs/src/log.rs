@@ -1,6 +1,6 @@
 //! The end of the log: where groups are appended and synced (E8-E14, E24, E25). One leader at a time uses it.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -39,7 +39,11 @@ pub(crate) struct Log {
     /// What a new segment names as the one before it. Kept up with `active` while there is one.
     tail: Tail,
     active: Option<Active>,
-    /// A segment whose creation failed and that could not be removed.
+    /// What was acknowledged may be lost, and nothing may follow it (E80).
+    failed: Option<Failure>,
+    /// A group failed after it had been written in part or whole, and no segment that follows leaves it out yet.
+    in_doubt: bool,
+    /// A segment whose creation failed and that may be there all the same; no record was in it.
     leftover: Option<PathBuf>,
     buffer: Vec<u8>,
 }
@@ -95,6 +99,8 @@ impl Log {
             highest,
             tail,
             active: None,
+            failed: None,
+            in_doubt: false,
             leftover: None,
             buffer: Vec::new(),
         }
@@ -124,6 +130,9 @@ impl Log {
         kills: &[SmallVec<[Option<u32>; 1]>],
         durable_seq: u64,
     ) -> Result<Appended, Failure> {
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
         let weight: u64 = group.iter().map(|txn| txn.weight).sum();
         let first_seq = group.iter().flat_map(|txn| &txn.ops).map(|op| op.seq).next().unwrap_or(0);
         self.make_room(weight, first_seq)?;
@@ -133,6 +142,7 @@ impl Log {
         let path = self.layout.segment(active.id);
         if let Err(e) = active.file.write_all_at(&self.buffer, end) {
             active.sealed = true;
+            self.in_doubt = true;
             // What cannot be cut off is left out by the next segment's `prev_end` all the same.
             let _ = active.file.set_len(end);
             return Err(Failure::new("append to", &path, &e));
@@ -171,6 +181,18 @@ impl Log {
         })
     }
 
+    /// Takes no more: what was acknowledged and not synced may be lost.
+    pub(crate) fn fail(&mut self, failure: Failure) -> Failure {
+        let failure = failure.fatal();
+        self.failed = Some(failure.clone());
+        failure
+    }
+
+    /// Whether a group that failed may be found in the log nonetheless.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.in_doubt
+    }
+
     /// The last seq that is durable. Above it there is nothing that was published before the log was locked, if there
     /// is nothing to be synced.
     pub(crate) fn durable_seq(&self) -> u64 {
@@ -184,6 +206,7 @@ impl Log {
             active.synced_end = active.synced_end.max(point.end);
             active.synced_seq = active.synced_seq.max(point.seq);
         } else {
+            self.in_doubt = true;
             self.tail = Tail { segment: active.id, end: active.synced_end, last_seq: active.synced_seq };
             self.active = None;
         }
@@ -198,7 +221,7 @@ impl Log {
             }
         }
         // What is there and not synced has been acknowledged (Relaxed).
-        self.sync().map_err(Failure::fatal)?;
+        self.sync().map_err(|failure| self.fail(failure))?;
         match self.active.take() {
             // Nothing is in it: it is begun again, with another key and base, so that a full disk does not gather
             // empty segments.
@@ -237,6 +260,7 @@ impl Log {
     fn roll(&mut self, base_seq: u64) -> Result<(), Failure> {
         if let Some(path) = self.leftover.take()
             && let Err(e) = self.vfs.remove_file(&path)
+            && e.kind() != ErrorKind::NotFound
         {
             let failure = Failure::new("remove", &path, &e);
             self.leftover = Some(path);
@@ -245,7 +269,10 @@ impl Log {
         let id = self.highest.checked_add(1).unwrap_or_else(|| unreachable_active());
         let path = self.layout.segment(id);
         let header = self.header(id, base_seq, self.tail);
-        let file = self.vfs.create_new(&path).map_err(|e| Failure::new("create", &path, &e))?;
+        let file = self.vfs.create_new(&path).map_err(|e| {
+            self.leftover = Some(path.clone());
+            Failure::new("create", &path, &e)
+        })?;
         let begun = write_header(&*file, &header).and_then(|()| self.vfs.sync_dir(&self.layout.log_dir()));
         if let Err(e) = begun {
             // No record was in it, so its id may be taken again.
@@ -260,6 +287,7 @@ impl Log {
     }
 
     fn begin(&mut self, header: &SegmentHeader, file: FileRef, prev: Tail, base_seq: u64) {
+        self.in_doubt = false;
         let start = header.len();
         self.tail = Tail { segment: header.segment, end: start, last_seq: base_seq - 1 };
         self.active = Some(Active {

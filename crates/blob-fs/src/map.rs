@@ -42,8 +42,13 @@ impl FsStore {
             let row = self.engine.blob(&hash)?;
             match row.map(|row| row.state) {
                 None => {
-                    let partial = self.engine.state().partials.get(&hash);
-                    return Ok(partial.map(|partial| self.partial_entry(partial)));
+                    if let Some(partial) = self.engine.state().partials.get(&hash) {
+                        return Ok(Some(self.partial_entry(partial)));
+                    }
+                    // It may have got its row in between.
+                    if self.engine.blob(&hash)?.is_none() {
+                        return Ok(None);
+                    }
                 }
                 Some(BlobState::Partial { no }) => {
                     if let Some(partial) = self.load_partial(hash, no).await? {
@@ -80,10 +85,17 @@ impl BlobStatus for FsStore {
             self.engine.state().check_readable()?;
             return Ok(EntryStatus::Complete);
         }
-        Ok(match self.engine.blob(hash)? {
+        let mut row = self.engine.blob(hash)?;
+        if row.is_none() {
+            if self.engine.state().partials.get(hash).is_some() {
+                return Ok(EntryStatus::Partial);
+            }
+            // It may have got its row in between.
+            row = self.engine.blob(hash)?;
+        }
+        Ok(match row {
             Some(row) if row.state.complete_size().is_some() => EntryStatus::Complete,
             Some(_) => EntryStatus::Partial,
-            None if self.engine.state().partials.get(hash).is_some() => EntryStatus::Partial,
             None => EntryStatus::NotFound,
         })
     }
@@ -160,6 +172,7 @@ impl MapMut for FsStore {
     }
 
     async fn insert_complete(&self, entry: Entry) -> Result<()> {
+        self.engine.state().check_writable()?;
         let Content::Partial(partial) = entry.content else { return Ok(()) };
         let engine = self.engine.clone();
         unblock(move || partial.insert_complete(&engine)).await

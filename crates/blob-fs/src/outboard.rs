@@ -6,10 +6,11 @@ use bao_tree::{
     BaoTree, TreeNode, blake3,
     io::{fsm::Outboard, outboard::PreOrderMemOutboard},
 };
-use blob_traits::{BLOCK_SIZE, Error, Hash};
+use blob_traits::{Error, Hash, MapEntry};
 use bytes::Bytes;
 
 use crate::{
+    entry::Entry,
     files::read_range,
     partial::Partial,
     vfs::{FileRef, VfsFile},
@@ -27,7 +28,21 @@ pub(crate) enum Tree {
     /// In a file, in pre-order.
     File { root: Hash, tree: BaoTree, file: FileRef },
     /// Of a partial blob.
-    Partial(Arc<Partial>),
+    Partial { entry: Entry, partial: Arc<Partial>, tree: BaoTree },
+}
+
+impl FsOutboard {
+    /// Goes over to what a partial blob has become by now, if that has the same shape.
+    async fn follow(&mut self) {
+        if let Tree::Partial { entry, partial, tree } = &self.0
+            && partial.is_complete()
+            && let Ok(entry) = entry.current()
+            && entry.size().value() == tree.size()
+            && let Ok(outboard) = entry.any_outboard().await
+        {
+            *self = outboard;
+        }
+    }
 }
 
 impl Outboard for FsOutboard {
@@ -35,19 +50,19 @@ impl Outboard for FsOutboard {
         match &self.0 {
             Tree::Memory(outboard) => outboard.root,
             Tree::File { root, .. } => (*root).into(),
-            Tree::Partial(partial) => partial.hash().into(),
+            Tree::Partial { partial, .. } => partial.hash().into(),
         }
     }
 
     fn tree(&self) -> BaoTree {
         match &self.0 {
             Tree::Memory(outboard) => outboard.tree,
-            Tree::File { tree, .. } => *tree,
-            Tree::Partial(partial) => BaoTree::new(partial.size().value(), BLOCK_SIZE),
+            Tree::File { tree, .. } | Tree::Partial { tree, .. } => *tree,
         }
     }
 
     async fn load(&mut self, node: TreeNode) -> io::Result<Option<(blake3::Hash, blake3::Hash)>> {
+        self.follow().await;
         match &mut self.0 {
             Tree::Memory(outboard) => outboard.load(node).await,
             Tree::File { root, tree, file } => {
@@ -55,7 +70,9 @@ impl Outboard for FsOutboard {
                 let bytes = read_range(file.clone(), index * 64, 64).await.map_err(|e| short(*root, e))?;
                 Ok(parse_pair(&bytes))
             }
-            Tree::Partial(partial) => partial.load(node).await,
+            Tree::Partial { entry, partial, tree } => {
+                partial.load(&entry.engine, node, tree.size()).await
+            }
         }
     }
 }

@@ -7,10 +7,10 @@ mod writer;
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
 
@@ -27,10 +27,11 @@ use crate::{engine::Engine, outboard::parse_pair, reader::clamp};
 pub(crate) struct Partials(BTreeMap<Hash, Arc<Partial>>);
 
 /// One partial blob. All its writers and readers meet here.
-#[derive(Debug)]
 pub(crate) struct Partial {
     hash: Hash,
     life: AtomicU8,
+    /// How many bytes it has, once it is complete.
+    complete_size: AtomicU64,
     /// Held while bytes are written, synced or moved: one such thing at a time. Locked before `inner`.
     io: Mutex<()>,
     /// Never held during I/O.
@@ -82,8 +83,9 @@ impl Partials {
     }
 
     /// The blob is complete now, by whatever way.
-    pub(crate) fn completed(&mut self, hash: &Hash) {
+    pub(crate) fn completed(&mut self, hash: &Hash, size: u64) {
         if let Some(partial) = self.0.remove(hash) {
+            partial.complete_size.store(size, Ordering::Relaxed);
             partial.life.store(Life::Complete as u8, Ordering::Release);
         }
     }
@@ -128,10 +130,20 @@ impl Engine {
     }
 }
 
+impl fmt::Debug for Partial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Partial")
+            .field("hash", &self.hash)
+            .field("life", &self.life())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Partial {
     fn new(hash: Hash, tree: PartialTree, storage: Storage) -> Self {
         let life = AtomicU8::new(Life::Partial as u8);
-        Self { hash, life, io: Mutex::default(), inner: Mutex::new(Inner { tree, storage }) }
+        let inner = Mutex::new(Inner { tree, storage });
+        Self { hash, life, complete_size: AtomicU64::new(0), io: Mutex::default(), inner }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -155,6 +167,9 @@ impl Partial {
     }
 
     pub(crate) fn size(&self) -> BaoBlobSize {
+        if self.is_complete() {
+            return BaoBlobSize::Verified(self.complete_size.load(Ordering::Relaxed));
+        }
         self.inner().tree.size()
     }
 
@@ -182,11 +197,14 @@ impl Partial {
         self.inner().tree.present_ranges()
     }
 
-    /// Changes the size claim.
+    /// Changes the size claim. What is complete, or gone, by now takes any.
     pub(crate) fn claim(&self, size: u64) -> Result<()> {
         let mut inner = self.inner();
         let before = inner.tree.size();
-        inner.tree.set_claim(size).map_err(|e| e.of(self.hash))?;
+        match inner.tree.set_claim(size) {
+            Err(_) if self.life() != Life::Partial => return Ok(()),
+            other => other.map_err(|e| e.of(self.hash))?,
+        };
         if inner.tree.size() != before
             && let Storage::Disk(disk) = &inner.storage
         {
@@ -196,7 +214,7 @@ impl Partial {
     }
 
     /// Reads bytes that must be present.
-    pub(crate) async fn read(self: &Arc<Self>, offset: u64, len: usize) -> io::Result<Bytes> {
+    pub(crate) async fn read(&self, engine: &Engine, offset: u64, len: usize) -> io::Result<Bytes> {
         let (disk, len) = {
             let inner = self.inner();
             let len = clamp(inner.tree.size().value(), offset, len);
@@ -209,15 +227,18 @@ impl Partial {
                 Storage::Disk(disk) => (disk.clone(), len),
             }
         };
-        disk.read(offset, len).await
+        disk.read(engine, offset, len).await
     }
 
-    /// Loads a pair of the hash tree; zeros where it is not there.
+    /// Loads a pair of the hash tree over so many bytes; zeros where it is not there.
     pub(crate) async fn load(
-        self: &Arc<Self>,
+        &self,
+        engine: &Arc<Engine>,
         node: TreeNode,
+        size: u64,
     ) -> io::Result<Option<(blake3::Hash, blake3::Hash)>> {
-        let Some(parent) = StoredParent::new(node) else { return Ok(None) };
+        let in_tree = |parent: &StoredParent| parent.pre_order(size).is_some();
+        let Some(parent) = StoredParent::new(node).filter(in_tree) else { return Ok(None) };
         let disk = {
             let inner = self.inner();
             let known = inner.tree.has_parent(parent);
@@ -227,7 +248,8 @@ impl Partial {
                 Storage::Disk(disk) => disk.clone(),
             }
         };
-        let pair = unblock(move || Ok(disk.pair(parent)?)).await?;
+        let engine = engine.clone();
+        let pair = unblock(move || Ok(disk.pair(&engine, parent)?)).await?;
         Ok(parse_pair(&pair))
     }
 
@@ -278,7 +300,7 @@ impl Partial {
             // It has grown too large.
             Storage::Memory(memory) => self.to_disk_locked(engine, &memory),
             Storage::Disk(disk) => {
-                disk.write(&plan, batch)?;
+                disk.write(engine, &plan, batch)?;
                 disk.set_dirty();
                 self.inner().tree.record(&plan).map_err(|e| e.of(self.hash))
             }
@@ -288,6 +310,7 @@ impl Partial {
     /// Makes what is there survive a crash. Blocks.
     fn sync(&self, engine: &Engine) -> Result<()> {
         let _io = self.io();
+        engine.state().check_readable()?;
         match self.life() {
             Life::Partial => {}
             // Its own record is durable, or a sync of the log makes it so.

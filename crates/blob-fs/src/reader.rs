@@ -23,7 +23,7 @@ pub(crate) enum Source {
     Memory(Bytes),
     Plain(Plain),
     Referenced(ReferencedReader),
-    Partial(Arc<Partial>),
+    Partial { entry: Entry, partial: Arc<Partial> },
 }
 
 /// Bytes that lie in a row in one of our files.
@@ -64,8 +64,21 @@ fn ends_early(hash: Hash, error: io::Error) -> io::Error {
     error
 }
 
+impl FsReader {
+    /// Goes over to what a partial blob has become by now. What is gone is read on from where it was.
+    async fn follow(&mut self) {
+        if let Source::Partial { entry, partial } = &self.0
+            && partial.is_complete()
+            && let Ok(source) = entry.open_source().await
+        {
+            self.0 = source;
+        }
+    }
+}
+
 impl ReadBlob for FsReader {
     async fn read_range(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.follow().await;
         match &mut self.0 {
             Source::Memory(bytes) => {
                 let len = clamp(bytes.len() as u64, offset, len);
@@ -74,7 +87,7 @@ impl ReadBlob for FsReader {
             }
             Source::Plain(plain) => plain.read(offset, len).await,
             Source::Referenced(referenced) => referenced.read(offset, len).await,
-            Source::Partial(partial) => partial.read(offset, len).await,
+            Source::Partial { entry, partial } => partial.read(&entry.engine, offset, len).await,
         }
     }
 }
@@ -85,11 +98,12 @@ impl AsyncSliceReader for FsReader {
     }
 
     async fn size(&mut self) -> io::Result<u64> {
+        self.follow().await;
         Ok(match &self.0 {
             Source::Memory(bytes) => bytes.len() as u64,
             Source::Plain(plain) => plain.size,
             Source::Referenced(referenced) => referenced.size(),
-            Source::Partial(partial) => partial.size().value(),
+            Source::Partial { partial, .. } => partial.size().value(),
         })
     }
 }

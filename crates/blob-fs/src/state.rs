@@ -36,8 +36,14 @@ pub(crate) struct State {
     pub(crate) leading: bool,
     pending: Pending,
     pub(crate) visible: Visible,
-    /// Why the last commit to the index failed (E35).
+    /// Why the index could not be committed or opened the last time, if that failed (E35).
     pub(crate) index_trouble: Option<Failure>,
+    /// How often that has failed.
+    pub(crate) index_failures: u64,
+    /// Somebody waits for a commit, however long the last one failed ago.
+    pub(crate) commit_wanted: bool,
+    /// A group failed, and nothing durable says yet that the log ends before it.
+    pub(crate) is_log_in_doubt: bool,
     /// The last record that is published, and where it lies.
     pub(crate) published: Checkpoint,
     /// The highest seq known durable.
@@ -138,6 +144,9 @@ impl State {
                 generation: 0,
             },
             index_trouble: None,
+            index_failures: 0,
+            commit_wanted: false,
+            is_log_in_doubt: false,
             published,
             durable_seq: published.seq,
             unsynced: None,
@@ -172,13 +181,12 @@ impl State {
         if self.phase == Phase::Open { Ok(()) } else { Err(Error::Closed) }
     }
 
-    /// What readers ask when the overlay does not answer.
-    pub(crate) fn reader(&self) -> Result<Arc<IndexReader>> {
-        let why = || match &self.index_trouble {
+    /// Why the index cannot be read or written.
+    pub(crate) fn index_error(&self) -> Error {
+        match &self.index_trouble {
             Some(trouble) => trouble.to_error(),
-            None => Error::Failed { what: "the index cannot be read".to_owned() },
-        };
-        self.visible.reader.clone().ok_or_else(why)
+            None => Error::Failed { what: "the index is out of order".to_owned() },
+        }
     }
 
     /// Takes note that all up to `seq` is durable.
@@ -355,8 +363,8 @@ impl State {
 
     fn set_blob(&mut self, hash: Hash, seq: u64, segment: u32, change: Change<BlobRow>) {
         self.visible.active.blobs.insert(hash, change);
-        if change.row().is_some_and(|row| row.state.complete_size().is_some()) {
-            self.partials.completed(&hash);
+        if let Some(size) = change.row().and_then(|row| row.state.complete_size()) {
+            self.partials.completed(&hash, size);
         }
         match self.pending.blobs.get_mut(&hash) {
             Some(pending) if pending.seq == seq => {

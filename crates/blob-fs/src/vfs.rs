@@ -45,7 +45,7 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Creates `to`, which must not exist, sharing the blocks of `from`. Where the file system cannot,
     /// [`io::ErrorKind::Unsupported`] and nothing is left behind.
-    fn reflink(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn reflink(&self, from: &Path, to: &Path, whose: Whose) -> io::Result<()>;
     /// Removes the name of a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Makes the entries of a directory durable.
@@ -117,6 +117,15 @@ pub enum Access {
     Read,
     /// Reading and writing.
     ReadWrite,
+}
+
+/// Whom a new file is for, which decides its mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The store: 0600 whatever the umask.
+    Store,
+    /// The user: what the umask leaves.
+    User,
 }
 
 /// What kind of thing a name stands for.

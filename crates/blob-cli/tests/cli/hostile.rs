@@ -2,28 +2,29 @@
 
 use std::{fs, os::unix::fs::symlink};
 
-use blob_fs::{FsStore, Options};
-use blob_traits::{BlobFormat, Collection, Hash, HashSeq, prelude::*};
+use blob_traits::{Collection, Hash, HashSeq};
 
 use crate::home::{Home, files};
 
 /// Puts a collection into the store that `add` would not make, under the tag `t`.
 fn plant(home: &Home, names: &[&str]) {
-    with_store(home, async |store| {
-        let pinned = store.import_bytes("evil".into(), BlobFormat::Raw).await.unwrap();
-        let collection: Collection = names.iter().map(|name| ((*name).to_owned(), pinned.hash())).collect();
-        let root = collection.store(store).await.unwrap();
-        store.set_tag("t".into(), Some(root.hash_and_format())).await.unwrap();
-    });
+    let evil = import(home, b"evil");
+    plant_collection(home, &names.iter().map(|name| ((*name).to_owned(), evil)).collect());
 }
 
-fn with_store(home: &Home, work: impl AsyncFnOnce(&FsStore)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let store = FsStore::open(Options::new(home.store())).await.unwrap();
-        work(&store).await;
-        store.shutdown().await.unwrap();
-    });
+fn plant_collection(home: &Home, collection: &Collection) {
+    let [names, children] = collection.to_blobs();
+    import(home, &names);
+    plant_sequence(home, "t", &children);
+}
+
+fn plant_sequence(home: &Home, tag: &str, children: &[u8]) {
+    let root = import(home, children).to_hex();
+    home.run(["tag", "set", tag, &root, "--format", "hash-seq"]).succeeded();
+}
+
+fn import(home: &Home, bytes: &[u8]) -> Hash {
+    home.feed(["add", "-"], bytes).succeeded().words()[0].parse().unwrap()
 }
 
 #[test]
@@ -83,33 +84,38 @@ fn link_in_place_of_a_file_is_replaced_itself() {
 #[test]
 fn names_and_children_must_agree() {
     let home = Home::new();
-    with_store(&home, async |store| {
-        let evil = store.import_bytes("evil".into(), BlobFormat::Raw).await.unwrap();
-        let collection: Collection = [("a".to_owned(), evil.hash())].into_iter().collect();
-        let [names, _] = collection.to_blobs();
-        let names = store.import_bytes(names, BlobFormat::Raw).await.unwrap();
-        let children: HashSeq = [names.hash(), evil.hash(), evil.hash()].into_iter().collect();
-        let root = store.import_bytes(children.into_inner(), BlobFormat::HashSeq).await.unwrap();
-        store.set_tag("t".into(), Some(root.hash_and_format())).await.unwrap();
-        let raw = store.import_bytes("no sequence".into(), BlobFormat::HashSeq).await.unwrap();
-        store.set_tag("u".into(), Some(raw.hash_and_format())).await.unwrap();
-    });
+    let evil = import(&home, b"evil");
+    let collection: Collection = [("a".to_owned(), evil)].into_iter().collect();
+    let names = import(&home, &collection.to_blobs()[0]);
+    let children: HashSeq = [names, evil, evil].into_iter().collect();
+    plant_sequence(&home, "t", &children.into_inner());
+    plant_sequence(&home, "u", b"no sequence");
     home.run(["export", "t", "out"]).refused(1, &["no collection", "1 names for 2 blobs"]);
     home.run(["export", "u", "out"]).refused(1, &["no collection"]);
+    assert!(!home.path("out").exists());
     home.run(["export", "u", "out", "--as", "blob"]).succeeded();
 }
 
 #[test]
 fn child_that_is_missing_is_named_before_the_first_write() {
     let home = Home::new();
-    let missing = Hash::new("missing");
-    with_store(&home, async |store| {
-        let there = store.import_bytes("there".into(), BlobFormat::Raw).await.unwrap();
-        let collection: Collection =
-            [("a".to_owned(), there.hash()), ("b".to_owned(), missing)].into_iter().collect();
-        let root = collection.store(store).await.unwrap();
-        store.set_tag("t".into(), Some(root.hash_and_format())).await.unwrap();
-    });
+    let (there, missing) = (import(&home, b"there"), Hash::new("missing"));
+    plant_collection(&home, &[("a".to_owned(), there), ("b".to_owned(), missing)].into_iter().collect());
     home.run(["export", "t", "out"]).refused(1, &[&missing.to_hex(), "not in the store"]);
+    assert!(!home.path("out").exists());
+}
+
+#[test]
+fn child_that_is_partial_is_named_before_the_first_write() {
+    let home = Home::new();
+    let bytes = crate::home::bytes(100_000, 0);
+    let partial = home.add("f", &bytes);
+    home.run(["bao", "encode", &format!("{partial}:..50000"), "-o", "slice"]).succeeded();
+    home.run(["rm", &partial, "--force"]).succeeded();
+    home.run(["bao", "decode", "slice", "--hash", &partial, "-r", "..50000", "--import"]).succeeded();
+    let there = import(&home, b"there");
+    let children = [("a".to_owned(), there), ("b".to_owned(), partial.parse().unwrap())];
+    plant_collection(&home, &children.into_iter().collect());
+    home.run(["export", "t", "out"]).refused(1, &[&partial, "is partial"]);
     assert!(!home.path("out").exists());
 }

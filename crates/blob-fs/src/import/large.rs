@@ -11,7 +11,7 @@ use crate::{
     hasher::{Outboard, TreeHasher},
     layout::FileNo,
     op::Op,
-    vfs::{FileRef, Vfs},
+    vfs::{Access, FileRef, Vfs, Whose},
 };
 
 /// How much is written and hashed at a time.
@@ -60,15 +60,14 @@ impl LargeWriter {
         let engine = job.engine.clone();
         let no = engine.new_file_no();
         let path = engine.layout.temp(no, "data");
-        match engine.vfs.reflink(source, &path) {
+        match engine.vfs.reflink(source, &path, Whose::Store) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::Unsupported => return Ok(None),
             Err(e) => return Err(Error::io("copy", source, e)),
         }
         let outboard = engine.layout.temp(no, "obao4");
         let files = TempFiles { vfs: engine.vfs.clone(), paths: vec![path.clone(), outboard.clone()] };
-        let data =
-            engine.vfs.open(&path, crate::vfs::Access::ReadWrite).map_err(|e| Error::io("open", &path, e))?;
+        let data = engine.vfs.open(&path, Access::ReadWrite).map_err(|e| Error::io("open", &path, e))?;
         let hasher = TreeHasher::new({
             let engine = engine.clone();
             move || engine.vfs.create_new(&outboard)

@@ -7,19 +7,20 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use bao_tree::io::BaoContentItem;
-use blob_traits::{BatchPlan, Error, Hash, PartialTree, Result, StoredParent};
+use blob_traits::{BaoBlobSize, BatchPlan, Error, Hash, PartialTree, Result, StoredParent};
 use bytes::Bytes;
 use smallvec::{SmallVec, smallvec};
 
 use super::{Partial, Storage, memory::Memory, memory::pair_bytes};
 use crate::{
     engine::{Decision, Engine, Keys},
+    entry::{open_data, open_pairs},
     files::read_range,
     format::bits::{Bits, MAX_LEN, SizeState},
     handle::Guard,
@@ -30,16 +31,38 @@ use crate::{
     vfs::{Access, FileRef, VfsFile},
 };
 
-/// The open files of a partial blob.
+/// The files of a partial blob.
 #[derive(Debug)]
 pub(super) struct Disk {
     pub(super) hash: Hash,
     pub(super) no: FileNo,
-    pub(super) data: FileRef,
-    pub(super) pairs: FileRef,
+    /// Kept open while there is something in them that has not been synced: opened anew, they might not tell that
+    /// writing it has failed.
+    open: Mutex<Option<OpenFiles>>,
     /// There is something that `.bits` does not say yet.
     dirty: AtomicBool,
     _guard: Arc<Guard>,
+}
+
+/// The files that are written to.
+#[derive(Clone, Debug)]
+pub(super) struct OpenFiles {
+    pub(super) data: FileRef,
+    pub(super) pairs: FileRef,
+}
+
+impl OpenFiles {
+    fn open(engine: &Engine, hash: Hash, no: FileNo) -> Result<Self> {
+        let open = |path: PathBuf| match engine.vfs.open(&path, Access::ReadWrite) {
+            Ok(file) => Ok(file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                Err(Error::Damaged { hash, what: format!("{} is missing", path.display()) })
+            }
+            Err(e) => Err(Error::io("open", path, e)),
+        };
+        let data = open(engine.layout.partial_data(&hash, no))?;
+        Ok(Self { data, pairs: open(engine.layout.partial_pairs(&hash, no))? })
+    }
 }
 
 impl Disk {
@@ -47,29 +70,49 @@ impl Disk {
         self.dirty.store(true, Ordering::Release);
     }
 
+    fn open(&self) -> MutexGuard<'_, Option<OpenFiles>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the files for writing, to be kept open until [`close`](Self::close).
+    pub(super) fn files(&self, engine: &Engine) -> Result<OpenFiles> {
+        let mut open = self.open();
+        if let Some(files) = &*open {
+            return Ok(files.clone());
+        }
+        Ok(open.insert(OpenFiles::open(engine, self.hash, self.no)?).clone())
+    }
+
+    /// Closes the files, all of which is synced.
+    pub(super) fn close(&self) {
+        drop(self.open().take());
+    }
+
     /// Writes what was planned of a batch; leaves that follow each other in one go.
-    pub(super) fn write(&self, plan: &BatchPlan, batch: &[BaoContentItem]) -> Result<()> {
+    pub(super) fn write(&self, engine: &Engine, plan: &BatchPlan, batch: &[BaoContentItem]) -> Result<()> {
+        let OpenFiles { data, pairs } = self.files(engine)?;
         let failed = |e| Error::io("write a partial blob", "", e);
         for planned in plan.parents() {
             if let Some(BaoContentItem::Parent(parent)) = batch.get(planned.index) {
                 let offset = planned.parent.number() * 64;
-                self.pairs.write_all_at(&pair_bytes(&parent.pair), offset).map_err(failed)?;
+                pairs.write_all_at(&pair_bytes(&parent.pair), offset).map_err(failed)?;
             }
         }
         let mut run: (u64, Vec<u8>) = (0, Vec::new());
         for planned in plan.leaves() {
             let offset = planned.offset();
             if offset != run.0 + run.1.len() as u64 || run.1.len() >= 1 << 20 {
-                self.data.write_all_at(&run.1, run.0).map_err(failed)?;
+                data.write_all_at(&run.1, run.0).map_err(failed)?;
                 run = (offset, Vec::new());
             }
             run.1.extend_from_slice(&planned.bytes(batch));
         }
-        self.data.write_all_at(&run.1, run.0).map_err(failed)
+        data.write_all_at(&run.1, run.0).map_err(failed)
     }
 
-    pub(super) async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        read_range(self.data.clone(), offset, len).await.map_err(|e| {
+    pub(super) async fn read(&self, engine: &Engine, offset: u64, len: usize) -> io::Result<Bytes> {
+        let data = open_data(engine, self.hash, self.no)?;
+        read_range(data, offset, len).await.map_err(|e| {
             if e.kind() == io::ErrorKind::UnexpectedEof {
                 let what = "its partial file is too short".to_owned();
                 return Error::Damaged { hash: self.hash, what }.into();
@@ -78,8 +121,9 @@ impl Disk {
         })
     }
 
-    pub(super) fn pair(&self, parent: StoredParent) -> io::Result<[u8; 64]> {
-        read_pair(&*self.pairs, parent.number() * 64)
+    pub(super) fn pair(&self, engine: &Engine, parent: StoredParent) -> io::Result<[u8; 64]> {
+        let pairs = open_pairs(engine, self.hash, self.no)?;
+        read_pair(&*pairs, parent.number() * 64)
     }
 }
 
@@ -91,18 +135,9 @@ impl Partial {
             return Ok(Some(partial));
         }
         let guard = engine.state().guard(no);
-        let (vfs, layout) = (&engine.vfs, &engine.layout);
-        let open = |path: PathBuf| match vfs.open(&path, Access::ReadWrite) {
-            Ok(file) => Ok(file),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Err(Error::Damaged { hash, what: format!("{} is missing", path.display()) })
-            }
-            Err(e) => Err(Error::io("open", path, e)),
-        };
-        let data = open(layout.partial_data(&hash, no))?;
-        let pairs = open(layout.partial_pairs(&hash, no))?;
+        OpenFiles::open(engine, hash, no)?;
         let tree = read_bits(engine, hash, no)?;
-        let disk = Disk { hash, no, data, pairs, dirty: AtomicBool::new(false), _guard: guard };
+        let disk = Disk { hash, no, open: Mutex::default(), dirty: AtomicBool::new(false), _guard: guard };
         let partial = Self::new(hash, tree, Storage::Disk(Arc::new(disk)));
         let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
         engine.decide_unrecorded(&keys, |state, looked| {
@@ -116,10 +151,15 @@ impl Partial {
     pub(super) fn to_disk_locked(&self, engine: &Engine, memory: &Memory) -> Result<()> {
         let no = engine.new_file_no();
         let made = self.make_files(engine, no, memory);
-        let recorded = made.and_then(|disk| self.record_begin(engine, no).map(|begun| begun.then_some(disk)));
+        let recorded = made.and_then(|made| self.record_begin(engine, no).map(|begun| begun.then_some(made)));
         match recorded {
-            Ok(Some(disk)) => {
-                self.inner().storage = Storage::Disk(Arc::new(disk));
+            Ok(Some((disk, size))) => {
+                let mut inner = self.inner();
+                if inner.tree.size() != size {
+                    // Claimed anew while the files were written.
+                    disk.set_dirty();
+                }
+                inner.storage = Storage::Disk(Arc::new(disk));
                 Ok(())
             }
             // It was completed or deleted meanwhile, or the record may be on disk although it failed: the files go
@@ -133,7 +173,8 @@ impl Partial {
         }
     }
 
-    fn make_files(&self, engine: &Engine, no: FileNo, memory: &Memory) -> Result<Disk> {
+    /// Returns the files and the size that they speak of.
+    fn make_files(&self, engine: &Engine, no: FileNo, memory: &Memory) -> Result<(Disk, BaoBlobSize)> {
         let (vfs, layout, hash) = (&engine.vfs, &engine.layout, self.hash);
         let create = |path: PathBuf| vfs.create_new(&path).map_err(|e| Error::io("create", path, e));
         let data = create(layout.partial_data(&hash, no))?;
@@ -146,9 +187,10 @@ impl Partial {
             pairs.write_all_at(pair, number * 64).map_err(failed)?;
         }
         let guard = engine.state().guard(no);
-        let disk = Disk { hash, no, data, pairs, dirty: AtomicBool::new(false), _guard: guard };
-        self.write_bits(engine, &disk)?;
-        Ok(disk)
+        let open = Mutex::new(Some(OpenFiles { data, pairs }));
+        let disk = Disk { hash, no, open, dirty: AtomicBool::new(false), _guard: guard };
+        let size = self.write_bits(engine, &disk)?;
+        Ok((disk, size))
     }
 
     /// Has the beginning of a partial blob recorded; `false`: there is another state by now.
@@ -175,18 +217,21 @@ impl Partial {
             // What a failed sync covered is not certain (E26): the files say again what the last `.bits` said.
             engine.state().partials.forget(self);
         }
-        written
+        written.map(drop)
     }
 
-    fn write_bits(&self, engine: &Engine, disk: &Disk) -> Result<()> {
+    fn write_bits(&self, engine: &Engine, disk: &Disk) -> Result<BaoBlobSize> {
         let (vfs, layout, hash, no) = (&engine.vfs, &engine.layout, self.hash, disk.no);
         let (size, ranges) = {
             let inner = self.inner();
             (inner.tree.size(), inner.tree.present_ranges())
         };
         let failed = |doing: &'static str| move |e| Error::io(doing, layout.partial_bits(&hash, no), e);
-        disk.data.sync_data().map_err(failed("sync"))?;
-        disk.pairs.sync_data().map_err(failed("sync"))?;
+        let files = disk.files(engine)?;
+        files.data.sync_data().map_err(failed("sync"))?;
+        files.pairs.sync_data().map_err(failed("sync"))?;
+        // Nobody else writes: the caller holds `io`.
+        disk.close();
         let size_state = if size.is_verified() { SizeState::Verified } else { SizeState::Claimed };
         let bits = Bits { hash, no, size: size.value(), size_state, ranges };
         let bytes = bits.encode().map_err(|e| failed("encode")(io::Error::other(e)))?;
@@ -200,7 +245,8 @@ impl Partial {
             let _ = vfs.remove_file(&temp);
             return Err(failed("write")(e));
         }
-        sync_partial_dir(engine)
+        sync_partial_dir(engine)?;
+        Ok(size)
     }
 }
 

@@ -8,12 +8,13 @@ use smallvec::{SmallVec, smallvec};
 
 use super::{
     Life, Partial, Storage,
-    disk::{Disk, sync_partial_dir},
+    disk::{Disk, OpenFiles, sync_partial_dir},
 };
 use crate::{
     engine::{Decision, Engine, Keys},
     format::record::CameFrom,
     op::{Killed, Op},
+    outboard::read_pair,
     vfs::VfsFile,
 };
 
@@ -38,7 +39,7 @@ impl Partial {
             (inner.tree.size().value(), inner.storage.clone())
         };
         if size <= engine.options.inline_max {
-            let (data, outboard) = self.read_all(size, &storage)?;
+            let (data, outboard) = self.read_all(engine, size, &storage)?;
             let op = Op::Small { hash: self.hash, data: data.into(), outboard };
             return self.record(engine, size, op);
         }
@@ -52,7 +53,9 @@ impl Partial {
         };
         self.write_outboard(engine, size, &disk)?;
         let op = Op::Large { hash: self.hash, size, no: disk.no, came_from: CameFrom::Partial };
-        self.record(engine, 0, op)
+        self.record(engine, 0, op)?;
+        disk.close();
+        Ok(())
     }
 
     fn record(&self, engine: &Engine, weight: u64, op: Op) -> Result<()> {
@@ -73,13 +76,13 @@ impl Partial {
         })
     }
 
-    fn read_all(&self, size: u64, storage: &Storage) -> Result<(Vec<u8>, Vec<u8>)> {
+    fn read_all(&self, engine: &Engine, size: u64, storage: &Storage) -> Result<(Vec<u8>, Vec<u8>)> {
         let len = usize::try_from(size).map_err(io::Error::other)?;
         let data = match storage {
             Storage::Memory(memory) => memory.read(0, len).to_vec(),
             Storage::Disk(disk) => {
                 let mut data = vec![0; len];
-                disk.data.read_exact_at(&mut data, 0).map_err(|e| damaged(self.hash, e))?;
+                disk.files(engine)?.data.read_exact_at(&mut data, 0).map_err(|e| damaged(self.hash, e))?;
                 data
             }
         };
@@ -87,7 +90,7 @@ impl Partial {
         for parent in pre_order(size) {
             match storage {
                 Storage::Memory(memory) => outboard.extend_from_slice(&memory.pair(parent)),
-                Storage::Disk(disk) => outboard.extend_from_slice(&disk.pair(parent)?),
+                Storage::Disk(disk) => outboard.extend_from_slice(&disk.pair(engine, parent)?),
             }
         }
         Ok((data, outboard))
@@ -98,12 +101,13 @@ impl Partial {
         let path = engine.layout.partial_outboard(&self.hash, disk.no);
         let failed = |doing: &'static str, path: &PathBuf, e| Error::io(doing, path, e);
         // Bytes beyond the size come from a larger claim that turned out to be a lie.
-        disk.data.set_len(size).and_then(|()| disk.data.sync_data()).map_err(|e| failed("sync", &path, e))?;
+        let OpenFiles { data, pairs } = disk.files(engine)?;
+        data.set_len(size).and_then(|()| data.sync_data()).map_err(|e| failed("sync", &path, e))?;
         if size > 16 << 10 {
             // One that an earlier try left behind.
             let _ = engine.vfs.remove_file(&path);
             let file = engine.vfs.create_new(&path).map_err(|e| failed("create", &path, e))?;
-            let written = write_pre_order(&*file, size, disk).and_then(|()| file.sync_data());
+            let written = write_pre_order(&*file, size, &*pairs).and_then(|()| file.sync_data());
             if let Err(e) = written {
                 let _ = engine.vfs.remove_file(&path);
                 return Err(failed("write", &path, e));
@@ -113,11 +117,11 @@ impl Partial {
     }
 }
 
-fn write_pre_order(file: &dyn VfsFile, size: u64, disk: &Disk) -> io::Result<()> {
+fn write_pre_order(file: &dyn VfsFile, size: u64, pairs: &dyn VfsFile) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut offset = 0;
     for parent in pre_order(size) {
-        buffer.extend_from_slice(&disk.pair(parent)?);
+        buffer.extend_from_slice(&read_pair(pairs, parent.number() * 64)?);
         if buffer.len() >= BUFFER {
             file.write_all_at(&buffer, offset)?;
             offset += buffer.len() as u64;

@@ -6,7 +6,7 @@ use blob_traits::{Error, Result};
 
 use super::Recovery;
 use crate::{
-    format::header::{BadHeader, SegmentHeader, SegmentRole, VERSION},
+    format::header::{BLOCK, BadHeader, SegmentHeader, SegmentRole, VERSION},
     layout::{Layout, parse_segment},
     vfs::{Access, FileRef, Vfs},
 };
@@ -65,8 +65,10 @@ pub(super) fn list(vfs: &dyn Vfs, layout: &Layout, recovery: &mut Recovery) -> R
             Err(BadHeader::Unsupported { found }) => {
                 return Err(unsupported(&path, format!("version {found}")));
             }
-            // Its creation was interrupted; nothing in it was acknowledged (E10).
-            Err(BadHeader::Damaged(_)) if newest => put_aside(vfs, layout, &path, recovery)?,
+            // Its creation was interrupted: there never was a record in it (E10).
+            Err(BadHeader::Damaged(_)) if newest && size <= BLOCK as u64 => {
+                put_aside(vfs, layout, &path, recovery)?;
+            }
             Err(BadHeader::Damaged(what)) => return Err(damaged(&path, what)),
         }
     }

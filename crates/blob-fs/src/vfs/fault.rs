@@ -12,7 +12,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Access, FileRef, Stat, Vfs, VfsFile};
+use super::{Access, FileRef, Stat, Vfs, VfsFile, Whose};
 
 /// So many of the latest operations are kept for [`FaultVfs::operations`].
 const KEPT: usize = 1024;
@@ -279,8 +279,8 @@ impl Vfs for FaultVfs {
         self.run(Op::HardLink, from, || self.inner.hard_link(from, to))
     }
 
-    fn reflink(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.run(Op::Reflink, from, || self.inner.reflink(from, to))
+    fn reflink(&self, from: &Path, to: &Path, whose: Whose) -> io::Result<()> {
+        self.run(Op::Reflink, from, || self.inner.reflink(from, to, whose))
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {

@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use self::nowait::{Device, Devices};
-use super::{Access, FileRef, Kind, Stat, Vfs, VfsFile};
+use super::{Access, FileRef, Kind, Stat, Vfs, VfsFile, Whose};
 
 /// The real file system.
 ///
@@ -43,7 +43,7 @@ impl Vfs for RealVfs {
     }
 
     fn create_user(&self, path: &Path) -> io::Result<FileRef> {
-        let file = File::options().read(true).write(true).create_new(true).open(path)?;
+        let file = create_for_user(path)?;
         let dev = file.metadata()?.dev();
         Ok(Arc::new(self.file(file, dev)))
     }
@@ -99,8 +99,8 @@ impl Vfs for RealVfs {
         fs::hard_link(from, to)
     }
 
-    fn reflink(&self, from: &Path, to: &Path) -> io::Result<()> {
-        share_blocks(from, to).map_err(cannot_share)
+    fn reflink(&self, from: &Path, to: &Path, whose: Whose) -> io::Result<()> {
+        share_blocks(from, to, whose).map_err(cannot_share)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
@@ -271,6 +271,11 @@ fn link_and_unlink(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from).inspect_err(|_| drop(fs::remove_file(to)))
 }
 
+/// Creates a file with the mode that the umask leaves.
+fn create_for_user(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(path)
+}
+
 /// Gives one kind to all the ways in which systems say that these two files cannot share blocks.
 fn cannot_share(e: io::Error) -> io::Error {
     match e.raw_os_error().map(Errno::from_raw_os_error) {
@@ -282,18 +287,25 @@ fn cannot_share(e: io::Error) -> io::Error {
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn share_blocks(from: &Path, to: &Path) -> io::Result<()> {
+fn share_blocks(from: &Path, to: &Path, whose: Whose) -> io::Result<()> {
     require_regular(&fs::metadata(from)?)?;
     let (from, _) = open_regular(from, OFlags::RDONLY)?;
-    let target = create_private(to)?;
+    let target = match whose {
+        Whose::Store => create_private(to)?,
+        Whose::User => create_for_user(to)?,
+    };
     reflink_copy::reflink_file(&from, &target).inspect_err(|_| drop(fs::remove_file(to)))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn share_blocks(from: &Path, to: &Path) -> io::Result<()> {
+fn share_blocks(from: &Path, to: &Path, whose: Whose) -> io::Result<()> {
     require_regular(&fs::metadata(from)?)?;
     reflink_copy::reflink(from, to)?;
-    fs::set_permissions(to, fs::Permissions::from_mode(0o600)).inspect_err(|_| drop(fs::remove_file(to)))
+    match whose {
+        Whose::User => Ok(()),
+        Whose::Store => fs::set_permissions(to, fs::Permissions::from_mode(0o600))
+            .inspect_err(|_| drop(fs::remove_file(to))),
+    }
 }
 
 #[cfg(test)]

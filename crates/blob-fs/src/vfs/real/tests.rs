@@ -138,7 +138,7 @@ fn reflink_makes_a_private_copy_or_leaves_nothing() {
     let path = |name: &str| dir.path().join(name);
     fs::write(path("from"), b"abc").unwrap();
     fs::set_permissions(path("from"), fs::Permissions::from_mode(0o444)).unwrap();
-    match vfs.reflink(&path("from"), &path("to")) {
+    match vfs.reflink(&path("from"), &path("to"), Whose::Store) {
         Ok(()) => {
             assert_eq!(fs::read(path("to")).unwrap(), b"abc");
             assert_eq!(vfs.stat(&path("to")).unwrap().mode, 0o600);
@@ -149,10 +149,13 @@ fn reflink_makes_a_private_copy_or_leaves_nothing() {
         }
     }
     fs::write(path("taken"), b"taken").unwrap();
-    assert_eq!(kind_of(vfs.reflink(&path("from"), &path("taken"))), io::ErrorKind::AlreadyExists);
+    assert_eq!(
+        kind_of(vfs.reflink(&path("from"), &path("taken"), Whose::Store)),
+        io::ErrorKind::AlreadyExists
+    );
     assert_eq!(fs::read(path("taken")).unwrap(), b"taken");
-    assert_eq!(kind_of(vfs.reflink(&path("none"), &path("new"))), io::ErrorKind::NotFound);
-    assert_eq!(kind_of(vfs.reflink(dir.path(), &path("new"))), io::ErrorKind::IsADirectory);
+    assert_eq!(kind_of(vfs.reflink(&path("none"), &path("new"), Whose::Store)), io::ErrorKind::NotFound);
+    assert_eq!(kind_of(vfs.reflink(dir.path(), &path("new"), Whose::Store)), io::ErrorKind::IsADirectory);
     assert!(!path("new").exists());
 }
 
