@@ -197,8 +197,11 @@ impl Committer {
         drop(reader);
         self.index = None;
         let Engine { vfs, layout, options, .. } = &*self.engine;
-        let opened = Index::open(vfs, layout, Some(&self.store_id), options.index_cache)
-            .and_then(|index| Ok((index.reader()?, index)));
+        // Without an id none is created: an index that has gone is not replaced by an empty one.
+        let opened = Index::open(vfs, layout, None, options.index_cache).and_then(|index| {
+            index.check_store(&self.store_id)?;
+            Ok((index.reader()?, index))
+        });
         let mut state = self.engine.state();
         state.visible.reopening = false;
         let opened = opened.map(|(reader, index)| {
@@ -281,6 +284,10 @@ pub(crate) fn move_pair(vfs: &dyn Vfs, layout: &crate::layout::Layout, moved: &M
             Ok(()) => {}
             // Moved before, removed since, or a referenced blob's data, which is not ours.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            // A crash has left both names of the one file that ever has this number.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                vfs.remove_file(&from).map_err(|e| Error::io("remove", from, e))?;
+            }
             Err(e) => return Err(Error::io("move into data", from, e)),
         }
     }

@@ -325,6 +325,9 @@ impl Engine {
         let latch = LatchOnPanic(self);
         let (written, took) = self.write(&group, &kills, durable_seq);
         std::mem::forget(latch);
+        if let Err(failure) = &written {
+            tracing::warn!(failure = %failure.text(), "a group of writes failed");
+        }
         let in_doubt = self.log().is_in_doubt();
         let mut state = self.state();
         state.leading = false;
@@ -335,7 +338,6 @@ impl Engine {
                 Ok(())
             }
             Err(failure) => {
-                tracing::warn!(failure = %failure.text(), "a group of writes failed");
                 state.fail(group, &failure);
                 Err(failure)
             }
@@ -365,6 +367,7 @@ impl Engine {
     }
 
     fn publish(&self, state: &mut State, group: Vec<Txn>, appended: &Appended, took: Option<Duration>) {
+        let was_clean = state.visible.active.rows() == 0;
         state.publish(group, appended);
         if let Some(took) = took {
             state.durable_seq = appended.last.seq;
@@ -376,7 +379,9 @@ impl Engine {
                 self.writer_wake.notify_one();
             }
         }
-        if state.visible.active.rows() >= self.options.overlay_rows
+        // The committer counts the age of the changes from now on (E31).
+        if was_clean
+            || state.visible.active.rows() >= self.options.overlay_rows
             || state.log_behind >= crate::committer::LOG_BEHIND
             || !state.orphans.is_empty()
         {
@@ -462,6 +467,12 @@ impl Engine {
         self.committer_wake.notify_all();
         self.index_back.notify_all();
         self.overlay_room.notify_waiters();
+    }
+
+    /// Closes the files of a store that is closed: handles to it may live on.
+    pub(crate) fn close_files(&self) {
+        self.log().close();
+        self.files.forget_all();
     }
 
     /// Writes the last record of a clean shutdown. Nobody else writes any more.

@@ -257,10 +257,12 @@ impl MapEntry for Entry {
     }
 
     async fn outboard(&self) -> io::Result<FsOutboard> {
+        self.engine.state().check_readable()?;
         self.current()?.any_outboard().await
     }
 
     async fn data_reader(&self) -> io::Result<FsReader> {
+        self.engine.state().check_readable()?;
         Ok(FsReader(self.open_source().await?))
     }
 }

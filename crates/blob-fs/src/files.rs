@@ -83,6 +83,17 @@ impl FileCache {
         Ok(file)
     }
 
+    /// Closes all files, each as soon as nobody uses it.
+    pub(crate) fn forget_all(&self) {
+        let closed = {
+            let mut open = self.lock();
+            open.n_forgotten += 1;
+            let capacity = open.files.cap();
+            std::mem::replace(&mut open.files, LruCache::new(capacity))
+        };
+        drop(closed);
+    }
+
     /// Closes the file as soon as nobody uses it; the next [`get`](Self::get) opens it anew.
     pub(crate) fn forget(&self, key: FileKey) {
         let closed = {

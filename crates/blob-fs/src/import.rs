@@ -19,6 +19,7 @@ use crate::{
     engine::{Decision, Engine, Keys},
     hasher::hash_small,
     op::{Killed, Op},
+    row::BlobState,
     state::{Looked, State},
     store::FsStore,
 };
@@ -220,13 +221,17 @@ impl Job {
         keys.tags.extend(tag.clone());
         async move {
             let pins = &engine.pins;
+            // Where the record is not needed its files are removed, which is not for the state lock (E18).
+            let mut op = Some(op);
             let decide = |state: &mut State, looked: &Looked| {
                 let pin = pins.import(state, content);
-                let there =
-                    state.pending_blob(&hash, looked).filter(|(state, _)| state.complete_size().is_some());
+                // A file of the user's may be gone or changed: importing its content again mends that (E38).
+                let is_hit =
+                    |old: BlobState| matches!(old, BlobState::Small { .. } | BlobState::Large { .. });
+                let there = state.pending_blob(&hash, looked).filter(|(old, _)| is_hit(*old));
                 let mut ops = Vec::with_capacity(1);
                 if there.is_none() {
-                    ops.push(op());
+                    ops.extend(op.take().map(|op| op()));
                 }
                 let mut held: SmallVec<[TempTag; 1]> = smallvec![pin.clone()];
                 if let Some(tag) = tag {

@@ -140,11 +140,16 @@ impl Index {
             }
             None => return Err(damaged(&self.path, "it has no version")),
         }
-        let stored = self.store_id()?;
-        if store_id.is_some_and(|id| *id != stored) {
-            return Err(damaged(&self.path, "it belongs to another store"));
+        store_id.map_or(Ok(()), |id| self.check_store(id))
+    }
+
+    /// Checks that this is the index of that store.
+    pub(crate) fn check_store(&self, store_id: &[u8; 16]) -> Result<()> {
+        if self.store_id()? == *store_id {
+            Ok(())
+        } else {
+            Err(damaged(&self.path, "it belongs to another store"))
         }
-        Ok(())
     }
 
     fn meta(&self, key: &str) -> Result<Option<Vec<u8>>> {

@@ -232,6 +232,11 @@ impl Log {
         }
     }
 
+    /// Closes the files. Nothing is appended any more.
+    pub(crate) fn close(&mut self) {
+        self.active = None;
+    }
+
     fn header(&self, id: u32, base_seq: u64, prev: Tail) -> SegmentHeader {
         let mut key = [0; 32];
         self.vfs.random(&mut key);

@@ -124,13 +124,14 @@ impl MapMut for FsStore {
     }
 
     async fn get_or_create(&self, hash: Hash, size: u64) -> Result<Entry> {
-        let limit = self.engine.options.max_blob_size;
-        if size > limit {
-            return Err(Error::TooLarge { size, limit });
-        }
         if hash == Hash::EMPTY {
             self.engine.state().check_writable()?;
             return Ok(self.empty_entry());
+        }
+        let limit = self.engine.options.max_blob_size;
+        if size > limit {
+            let complete = self.entry(hash).await?.filter(MapEntry::is_complete);
+            return complete.ok_or(Error::TooLarge { size, limit });
         }
         let pins = &self.engine.pins;
         let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };

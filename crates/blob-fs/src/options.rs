@@ -15,7 +15,7 @@ pub struct Options {
     pub durability: Durability,
     /// Blobs up to this size, in bytes, lie in the log; larger ones have files of their own. At most 8 MiB.
     pub inline_max: u64,
-    /// Partial blobs up to this size claim, in bytes, stay in memory until they are synced.
+    /// Partial blobs of which up to so many bytes have come stay in memory until they are synced.
     pub partial_memory_max: u64,
     /// No blob is larger, in bytes. Checked before any file call.
     pub max_blob_size: u64,

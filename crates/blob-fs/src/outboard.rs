@@ -70,9 +70,7 @@ impl Outboard for FsOutboard {
                 let bytes = read_range(file.clone(), index * 64, 64).await.map_err(|e| short(*root, e))?;
                 Ok(parse_pair(&bytes))
             }
-            Tree::Partial { entry, partial, tree } => {
-                partial.load(&entry.engine, node, tree.size()).await
-            }
+            Tree::Partial { entry, partial, tree } => partial.load(&entry.engine, node, tree.size()).await,
         }
     }
 }

@@ -78,7 +78,7 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
         None => clean::new_store_id(&**vfs),
     };
     if segments.log.is_empty() && has_index {
-        return fresh_log(options, layout, recovery);
+        return fresh_log(options, layout, segments.highest, recovery);
     }
     let index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
     recovery.rebuilt_index = !has_index && !segments.log.is_empty();
@@ -88,8 +88,6 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
     let tail = read_log(&**vfs, layout, &segments, &checkpoint, &mut replay, &mut recovery)?;
     let (index, published) = replay.finish(&mut recovery)?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
-    let torn = recovery.torn_bytes > 0;
-    let next_seq = tail.last_seq + 1 + if torn { SEQ_GAP } else { 0 };
     let mut log =
         Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, segments.highest, tail);
     if let Some(last) = segments.log.last()
@@ -99,12 +97,16 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
         && checkpoint == published
     {
         log.resume(&last.header, last.open(&**vfs, layout)?);
+        let next_seq = tail.last_seq + 1;
+        return Ok(Recovered { store_id, index, log, published, next_seq, recovery });
     }
+    // The next record goes into a new segment.
+    let next_seq = tail.last_seq + SEQ_GAP;
     Ok(Recovered { store_id, index, log, published, next_seq, recovery })
 }
 
 /// A store that has an index and no log: nothing was ever written to it, or its log is lost.
-fn fresh_log(options: &Options, layout: &Layout, mut recovery: Recovery) -> Result<Recovered> {
+fn fresh_log(options: &Options, layout: &Layout, highest: u32, mut recovery: Recovery) -> Result<Recovered> {
     let vfs = &options.vfs;
     let index = Index::open(vfs, layout, None, options.index_cache)?;
     if index.checkpoint()? != Checkpoint::default() {
@@ -116,7 +118,7 @@ fn fresh_log(options: &Options, layout: &Layout, mut recovery: Recovery) -> Resu
     }
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
     let store_id = index.store_id()?;
-    let log = Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, 0, Tail::default());
+    let log = Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, highest, Tail::default());
     Ok(Recovered { store_id, index, log, published: Checkpoint::default(), next_seq: 1, recovery })
 }
 

@@ -83,7 +83,8 @@ pub enum ExportProgress {
 pub trait Export: Send + Sync {
     /// Writes a complete blob to an absolute path whose directory exists. The target appears whole or not at all.
     ///
-    /// A copy is verified against the hash while it is written.
+    /// A copy is verified against the hash while it is written, unless the file system lets it share the blocks of the
+    /// store's file.
     ///
     /// # Errors
     /// [`Error::RelativePath`](crate::Error::RelativePath), [`Error::NotFound`](crate::Error::NotFound),

@@ -48,7 +48,7 @@ pub trait TempTags: Send + Sync {
 pub trait Delete: Send + Sync {
     /// Removes blobs, complete or partial, whatever tags and temporary tags say; missing ones are fine.
     ///
-    /// One step, durable when the call returns. Readers that are open go on or fail clearly; a file of the user's that
+    /// Each blob goes in one step, durable when the call returns. Readers that are open go on or fail clearly; a file of the user's that
     /// a blob refers to is never touched. Collection, which deletes only what nothing reaches, does not use this.
     fn delete(&self, hashes: Vec<Hash>) -> impl Future<Output = Result<()>> + Send;
 }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::PoisonError};
 
-use blob_traits::{Error, Hash, ImportProgress, Result};
+use blob_traits::{Error, Hash, Result};
 
 use super::Job;
 use crate::{
@@ -88,7 +88,8 @@ impl LargeWriter {
             self.job.check_size(self.offset + n as u64)?;
             self.hasher.push(piece).map_err(|e| Error::io("hash", path, e))?;
             self.offset += n as u64;
-            self.job.step(ImportProgress::OutboardProgress { id: self.job.id, offset: self.offset })?;
+            // Offsets of hashing are reported after the size, which is known at the end.
+            self.job.watch.check()?;
         }
     }
 

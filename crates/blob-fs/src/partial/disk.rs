@@ -127,6 +127,15 @@ impl Disk {
     }
 }
 
+impl Disk {
+    /// Makes the files durable.
+    fn sync_files(&self, engine: &Engine) -> Result<()> {
+        let path = engine.layout.partial_data(&self.hash, self.no);
+        let files = self.files(engine)?;
+        files.data.sync_data().and_then(|()| files.pairs.sync_data()).map_err(|e| Error::io("sync", path, e))
+    }
+}
+
 impl Partial {
     /// Opens the partial blob that a record speaks of. Its ranges are those of its `.bits`; none, where that is missing
     /// or bad (E46). `None`: by now the blob is something else.
@@ -189,6 +198,7 @@ impl Partial {
         let guard = engine.state().guard(no);
         let open = Mutex::new(Some(OpenFiles { data, pairs }));
         let disk = Disk { hash, no, open, dirty: AtomicBool::new(false), _guard: guard };
+        disk.sync_files(engine)?;
         let size = self.write_bits(engine, &disk)?;
         Ok((disk, size))
     }
@@ -212,14 +222,19 @@ impl Partial {
         if !disk.dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        let written = self.write_bits(engine, disk);
-        if written.is_err() {
+        if let Err(e) = disk.sync_files(engine) {
             // What a failed sync covered is not certain (E26): the files say again what the last `.bits` said.
             engine.state().partials.forget(self);
+            return Err(e);
+        }
+        let written = self.write_bits(engine, disk);
+        if written.is_err() {
+            disk.set_dirty();
         }
         written.map(drop)
     }
 
+    /// Says in `.bits` what is valid in the files, which are synced.
     fn write_bits(&self, engine: &Engine, disk: &Disk) -> Result<BaoBlobSize> {
         let (vfs, layout, hash, no) = (&engine.vfs, &engine.layout, self.hash, disk.no);
         let (size, ranges) = {
@@ -227,9 +242,6 @@ impl Partial {
             (inner.tree.size(), inner.tree.present_ranges())
         };
         let failed = |doing: &'static str| move |e| Error::io(doing, layout.partial_bits(&hash, no), e);
-        let files = disk.files(engine)?;
-        files.data.sync_data().map_err(failed("sync"))?;
-        files.pairs.sync_data().map_err(failed("sync"))?;
         // Nobody else writes: the caller holds `io`.
         disk.close();
         let size_state = if size.is_verified() { SizeState::Verified } else { SizeState::Claimed };

@@ -41,7 +41,11 @@ impl Partial {
         if size <= engine.options.inline_max {
             let (data, outboard) = self.read_all(engine, size, &storage)?;
             let op = Op::Small { hash: self.hash, data: data.into(), outboard };
-            return self.record(engine, size, op);
+            self.record(engine, size, op)?;
+            if let Storage::Disk(disk) = &storage {
+                disk.close();
+            }
+            return Ok(());
         }
         if let Storage::Memory(memory) = &storage {
             self.to_disk_locked(engine, memory)?;
@@ -102,7 +106,11 @@ impl Partial {
         let failed = |doing: &'static str, path: &PathBuf, e| Error::io(doing, path, e);
         // Bytes beyond the size come from a larger claim that turned out to be a lie.
         let OpenFiles { data, pairs } = disk.files(engine)?;
-        data.set_len(size).and_then(|()| data.sync_data()).map_err(|e| failed("sync", &path, e))?;
+        if let Err(e) = data.set_len(size).and_then(|()| data.sync_data()) {
+            // What a failed sync covered is not certain (E26): the files say again what the last `.bits` said.
+            engine.state().partials.forget(self);
+            return Err(failed("sync", &path, e));
+        }
         if size > 16 << 10 {
             // One that an earlier try left behind.
             let _ = engine.vfs.remove_file(&path);

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use blob_traits::{Error, Result};
 
-use super::Recovery;
+use super::{Recovery, segments::put_aside};
 use crate::{
     index::Index,
     layout::{Layout, parse_blob_file},
@@ -49,7 +49,10 @@ pub(super) fn temporaries(
                 }
             }
             let is_file = vfs.stat(&path).is_ok_and(|stat| stat.kind != Kind::Dir);
-            if is_file {
+            if is_file && !recovery.damaged.is_empty() {
+                // The record that names it may be what is damaged: nothing that might be data is removed (E6).
+                put_aside(vfs, layout, &path, recovery)?;
+            } else if is_file {
                 vfs.remove_file(&path).map_err(|e| Error::io("remove", path, e))?;
                 recovery.removed_files += 1;
             }

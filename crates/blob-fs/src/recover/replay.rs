@@ -1,6 +1,10 @@
 //! Applies what the log says to the index (E62 steps 5 to 7).
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use blob_traits::{BlobFormat, Error, Hash, HashAndFormat, Result, Tag};
 
@@ -8,7 +12,7 @@ use super::{DamagedRange, Recovery};
 use crate::{
     committer::{move_pair, remove_orphan},
     format::{
-        record::{Body, CameFrom, Place as RecordPlace, encode_header},
+        record::{Body, CameFrom, Place as RecordPlace, encode_header, outboard_len},
         scan::{ScanError, Scanned, ScannedRecord},
     },
     index::{Commit, Index, IndexReader},
@@ -92,6 +96,13 @@ impl Replay {
     fn apply(&mut self, segment: u32, record: &ScannedRecord, recovery: &mut Recovery) -> Result<(), Stop> {
         let seq = record.header.seq;
         let hash = record.header.hash;
+        if record.header.flags.unsynced {
+            return Err(Stop::Store(Error::UnsupportedFormat {
+                path: self.layout.segment(segment),
+                found: "a record whose files may not be durable".to_owned(),
+                supported: "records without that flag".to_owned(),
+            }));
+        }
         let offset = u32::try_from(record.offset).map_err(|_| Error::DamagedStore {
             path: self.layout.segment(segment),
             what: "it is longer than a segment can be".to_owned(),
@@ -144,14 +155,23 @@ impl Replay {
 
     /// Whether the files of a large blob are there and of the right length.
     fn files_are_there(&self, hash: Hash, no: FileNo, size: u64, came_from: CameFrom) -> Result<bool, Error> {
-        let before = match came_from {
-            CameFrom::Temp => self.layout.temp_data(&hash, no),
-            CameFrom::Partial => self.layout.partial_data(&hash, no),
-            CameFrom::Data => self.layout.data(&hash, no),
+        let layout = &self.layout;
+        let (data, outboard) = match came_from {
+            CameFrom::Temp => (layout.temp_data(&hash, no), layout.temp_outboard(&hash, no)),
+            CameFrom::Partial => (layout.partial_data(&hash, no), layout.partial_outboard(&hash, no)),
+            CameFrom::Data => (layout.data(&hash, no), layout.data_outboard(&hash, no)),
         };
-        for path in [self.layout.data(&hash, no), before] {
-            match self.vfs.stat(&path) {
-                Ok(stat) => return Ok(stat.size == size),
+        let outboard_len = outboard_len(size);
+        Ok(self.has_len(&[layout.data(&hash, no), data], size)?
+            && (outboard_len == 0
+                || self.has_len(&[layout.data_outboard(&hash, no), outboard], outboard_len)?))
+    }
+
+    /// Whether the first of these names that is taken is that of a file of this length.
+    fn has_len(&self, paths: &[PathBuf; 2], len: u64) -> Result<bool, Error> {
+        for path in paths {
+            match self.vfs.stat(path) {
+                Ok(stat) => return Ok(stat.size == len),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => return Err(Error::io("look at", path, e)),
             }

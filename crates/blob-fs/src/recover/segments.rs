@@ -99,7 +99,8 @@ impl Segments {
     }
 }
 
-fn put_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path, recovery: &mut Recovery) -> Result<()> {
+/// Gives a file another name, in `quarantine/`.
+pub(super) fn put_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path, recovery: &mut Recovery) -> Result<()> {
     let dir = layout.quarantine_dir();
     match vfs.create_dir(&dir) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(Error::io("create", dir, e)),
@@ -110,8 +111,8 @@ fn put_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path, recovery: &mut Recover
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let to = dir.join(format!("{name}-{:016x}", u64::from_le_bytes(no)));
     vfs.rename(path, &to).map_err(|e| Error::io("put aside", path, e))?;
-    for dir in [dir, layout.log_dir()] {
-        vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e))?;
+    for dir in [dir.as_path(), path.parent().unwrap_or(&dir)] {
+        vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
     }
     recovery.quarantined.push(to);
     Ok(())
