@@ -271,6 +271,7 @@ impl MapEntryMut for Entry {
     type BatchWriter = FsBatchWriter;
 
     async fn batch_writer(&self) -> io::Result<FsBatchWriter> {
+        self.engine.state().check_readable()?;
         Ok(match &self.content {
             Content::Partial(partial) => FsBatchWriter::new(self.engine.clone(), partial.clone()),
             _ => FsBatchWriter::complete(),

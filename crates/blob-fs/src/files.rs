@@ -257,6 +257,10 @@ mod tests {
         fn try_lock(&self) -> io::Result<bool> {
             unreachable!()
         }
+
+        fn unlock(&self) -> io::Result<()> {
+            unreachable!()
+        }
     }
 
     fn cold(at_hand: Option<usize>) -> Arc<Cold> {

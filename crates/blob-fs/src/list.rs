@@ -92,18 +92,15 @@ pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Ta
     })
 }
 
-/// Names the tags of a range, queued ones among them.
-pub(crate) fn tag_names(engine: &Arc<Engine>, range: &TagRange) -> Result<Keys> {
+/// Names the tags of a range. As long as the index has the generation that is returned, those that are missing are
+/// among the [recent ones](State::recent_tags).
+pub(crate) fn tag_names(engine: &Arc<Engine>, range: &TagRange) -> Result<(Keys, u64)> {
+    let generation = engine.state().visible.generation;
     let mut keys = Keys::default();
     for item in tags(engine, range)?.into_blocking() {
         keys.tags.push(item?.0);
     }
-    let state = engine.state();
-    let queued = state.queued_tags().filter(|(tag, content)| content.is_some() && range.contains(tag));
-    keys.tags.extend(queued.map(|(tag, _)| tag.clone()));
-    keys.tags.sort_unstable();
-    keys.tags.dedup();
-    Ok(keys)
+    Ok((keys, generation))
 }
 
 /// Rows of the index with the changes that it does not have, in order.

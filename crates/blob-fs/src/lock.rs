@@ -27,8 +27,15 @@ type FileId = (u64, u64);
 #[derive(Debug)]
 pub(crate) struct StoreLock {
     // Dropped in this order: the lock is gone before the process may take it again.
-    _file: FileRef,
+    file: FileRef,
     _registered: Registered,
+}
+
+impl Drop for StoreLock {
+    fn drop(&mut self) {
+        // What cannot be unlocked is unlocked when it is closed.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Why a store cannot be used.
@@ -85,7 +92,7 @@ impl StoreLock {
             return Err(LockError::Held { path, holder });
         }
         write_hint(vfs, &file);
-        Ok(Self { _file: file, _registered: registered })
+        Ok(Self { file, _registered: registered })
     }
 }
 

@@ -30,7 +30,14 @@ impl FsStore {
     /// `None`: by now the blob is something else.
     async fn load_partial(&self, hash: Hash, no: FileNo) -> Result<Option<Arc<Partial>>> {
         let engine = self.engine.clone();
-        unblock(move || Partial::load_from_disk(&engine, hash, no)).await
+        let loaded = unblock(move || Partial::load_from_disk(&engine, hash, no)).await;
+        if matches!(loaded, Err(Error::Damaged { .. }))
+            && self.engine.blob(&hash)?.map(|row| row.state) != Some(BlobState::Partial { no })
+        {
+            // Its files are gone because it was completed or deleted in between.
+            return Ok(None);
+        }
+        loaded
     }
 
     async fn entry(&self, hash: Hash) -> Result<Option<Entry>> {

@@ -181,7 +181,7 @@ impl Partial {
     pub(crate) fn not_complete(&self) -> Error {
         let inner = self.inner();
         let size = inner.tree.size().value();
-        match inner.tree.require_complete(self.hash) {
+        match inner.tree.require(self.hash, 0..u64::MAX) {
             Err(e) => e,
             // All is there, and nobody has said yet that the blob is complete.
             Ok(()) => Error::Incomplete {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use blob_traits::{Error, Hash, HashAndFormat, Result, Tag, TempTag};
+use blob_traits::{Error, Hash, HashAndFormat, Result, Tag, TagRange, TempTag};
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -222,6 +222,13 @@ impl State {
     /// Tags that the pending view has and the visible one may not.
     pub(crate) fn queued_tags(&self) -> impl Iterator<Item = (&Tag, Option<HashAndFormat>)> {
         self.pending.tags.iter().map(|(tag, pending)| (tag, pending.content))
+    }
+
+    /// Tags of a range that the index may not have, removed ones among them.
+    pub(crate) fn recent_tags(&self, range: &TagRange) -> impl Iterator<Item = &Tag> {
+        let overlays = self.visible.frozen.as_deref().into_iter().chain([&self.visible.active]);
+        let changed = overlays.flat_map(|overlay| overlay.tags.keys());
+        self.pending.tags.keys().chain(changed).filter(|tag| range.contains(tag))
     }
 
     /// Whether a removal of the blob is decided and not yet durable: it is hidden already (E3).

@@ -35,7 +35,7 @@ pub struct FsStore {
 
 struct Shared {
     engine: Arc<Engine>,
-    running: Mutex<Option<Running>>,
+    running: Arc<Mutex<Option<Running>>>,
     recovery: Recovery,
 }
 
@@ -79,7 +79,7 @@ impl FsStore {
             std::thread::Builder::new().name("blob-fs-log".to_owned()).spawn(move || engine.run_writer())
         }
         .map_err(spawn_error)?;
-        let running = Mutex::new(Some(Running { writer, committer, _lock: lock }));
+        let running = Arc::new(Mutex::new(Some(Running { writer, committer, _lock: lock })));
         Ok(Self { shared: Arc::new(Shared { engine: engine.clone(), running, recovery }), engine })
     }
 
@@ -112,10 +112,10 @@ impl Lifecycle for FsStore {
     }
 
     async fn shutdown(&self) -> Result<()> {
-        let mut running = self.shared.running.lock().await;
-        let Some(running) = running.take() else { return Ok(()) };
+        let mut running = self.shared.running.clone().lock_owned().await;
         let engine = self.engine.clone();
-        unblock(move || running.close(&engine)).await
+        // The guard goes along, so that a second call waits for the first, also when that was dropped.
+        unblock(move || running.take().map_or(Ok(()), |running| running.close(&engine))).await
     }
 }
 
@@ -136,17 +136,22 @@ impl Running {
         let committed = self.committer.join().unwrap_or_else(|_| Err(thread_panicked(engine)));
         engine.enter(Phase::Closed);
         engine.state().visible.reader = None;
+        engine.close_files();
         partials.and(writer).and(synced).and(marked).and(committed)
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let Some(running) = self.running.get_mut().take() else { return };
+        // Locked: it is being shut down, by somebody who has dropped the future.
+        let Some(running) = self.running.try_lock().ok().and_then(|mut running| running.take()) else {
+            return;
+        };
         self.engine.enter(Phase::Closed);
         let writer = running.writer.join();
         let committer = running.committer.join();
         self.engine.state().visible.reader = None;
+        self.engine.close_files();
         if writer.is_err() || committer.is_err() {
             tracing::error!("a thread of the store panicked");
         }

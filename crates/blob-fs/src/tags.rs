@@ -1,5 +1,7 @@
 //! Tags and temporary tags.
 
+use std::collections::BTreeSet;
+
 use blob_traits::{
     BoxStream, Error, HashAndFormat, ReadTags, Result, Tag, TagRange, TempTag, TempTags, WriteTags,
     blocking::unblock,
@@ -89,17 +91,21 @@ impl WriteTags for FsStore {
         let (engine, range) = (self.engine.clone(), range.into());
         loop {
             let (this, within) = (engine.clone(), range.clone());
-            let keys = unblock(move || list::tag_names(&this, &within)).await?;
+            let (keys, generation) = unblock(move || list::tag_names(&this, &within)).await?;
             let deleted = engine
                 .transact(&keys, 0, |state, looked| {
-                    // A tag that was set since is deleted too: the list is made again.
-                    let queued =
-                        state.queued_tags().filter(|(tag, content)| range.contains(tag) && content.is_some());
-                    if queued.into_iter().any(|(tag, _)| !keys.tags.contains(tag)) {
+                    if state.visible.generation != generation {
+                        // What was recent then may be in the index now: the list is made again.
                         return Ok(Decision::Nothing(false));
                     }
+                    let names: BTreeSet<&Tag> = keys.tags.iter().chain(state.recent_tags(&range)).collect();
+                    let hidden = names.iter().any(|tag| state.is_tag_hidden(tag));
                     let there = |tag: &&Tag| state.pending_tag(tag, looked).is_some();
-                    let tags: Vec<Tag> = keys.tags.iter().filter(there).cloned().collect();
+                    let tags: Vec<Tag> = names.into_iter().filter(there).cloned().collect();
+                    if tags.is_empty() && hidden {
+                        // A removal that is queued is not durable yet: what follows it in the log is.
+                        return Ok(Decision::Write(vec![Op::Mark], SmallVec::new(), true));
+                    }
                     if tags.is_empty() {
                         return Ok(Decision::Nothing(true));
                     }

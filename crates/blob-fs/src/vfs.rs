@@ -80,6 +80,8 @@ pub trait VfsFile: Debug + Send + Sync {
     fn drop_cached(&self) -> io::Result<()>;
     /// Takes the exclusive lock on the file that ends with this handle; `false`: another handle has it.
     fn try_lock(&self) -> io::Result<bool>;
+    /// Gives the lock up now: closing the file does so only once no child process that is being started has it too.
+    fn unlock(&self) -> io::Result<()>;
 
     /// Reads exactly `buf.len()` bytes, or fails with [`io::ErrorKind::UnexpectedEof`].
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {

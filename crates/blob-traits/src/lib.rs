@@ -5,7 +5,7 @@
 //!
 //! # Map
 //!
-//! - Vocabulary: [`Hash`], [`BlobFormat`], [`HashAndFormat`], [`Tag`], [`HashSeq`], [`Collection`], [`RangeSpec`],
+//! - Vocabulary: [`Hash`](struct@Hash), [`BlobFormat`], [`HashAndFormat`], [`Tag`], [`HashSeq`], [`Collection`], [`RangeSpec`],
 //!   [`EntryStatus`], [`BaoBlobSize`].
 //! - Capabilities, which backends implement: [`Map`] and [`MapEntry`] look up and read; [`BlobStatus`], [`ListBlobs`],
 //!   [`ReadTags`] tell; [`MapMut`], [`MapEntryMut`] and [`BaoBatchWriter`] write partial blobs; [`Import`] and [`Export`]

@@ -11,7 +11,7 @@ use futures_lite::StreamExt;
 use iroh_io::AsyncStreamWriter;
 
 use crate::{
-    BlobReader, Error, Hash, Map, MapEntry, ReadBlob, Result, blocking::on_blocking_pool,
+    BLOCK_SIZE, BlobReader, Error, Hash, Map, MapEntry, ReadBlob, Result, blocking::on_blocking_pool,
     verified::read_groups,
 };
 
@@ -62,14 +62,17 @@ pub trait MapExt: Map {
                 }
                 let (mut outboard, mut reader) = (entry.outboard().await?, entry.data_reader().await?);
                 let chunks = round_up_to_chunks(&ByteRanges::from(range.clone()));
-                read_groups(&mut outboard, &mut reader, chunks, |offset, group| {
+                let proved = read_groups(&mut outboard, &mut reader, chunks, |offset, group| {
                     let from = to_index(range.start.saturating_sub(offset)).min(group.len());
                     let to = to_index(range.end.saturating_sub(offset)).min(group.len());
                     out.extend_from_slice(group.get(from..to).unwrap_or_default());
                     Ok(())
                 })
-                .await?;
-                Ok(out.freeze())
+                .await;
+                match proved {
+                    Ok(()) => Ok(out.freeze()),
+                    Err(e) => Err(rather_incomplete(&entry, &ByteRanges::from(range), e).await),
+                }
             })
             .await
         }
@@ -108,10 +111,12 @@ pub trait MapExt: Map {
             let entry = self.existing(hash).await?;
             on_blocking_pool(move || async move {
                 let (outboard, reader) = (entry.outboard().await?, entry.data_reader().await?);
-                fsm::encode_ranges_validated(reader, outboard, &ranges, &mut writer)
-                    .await
-                    .map_err(|e| Error::encode(hash, e))?;
-                Ok(writer)
+                match fsm::encode_ranges_validated(reader, outboard, &ranges, &mut writer).await {
+                    Ok(()) => Ok(writer),
+                    Err(e) => {
+                        Err(rather_incomplete(&entry, &to_bytes(&ranges), Error::encode(hash, e)).await)
+                    }
+                }
             })
             .await
         }
@@ -139,6 +144,44 @@ pub trait MapExt: Map {
 }
 
 impl<T: Map> MapExt for T {}
+
+/// A hash tree of which a part is missing does not verify either: what does not verify in a partial blob is looked at
+/// again, and said to be missing where it is.
+async fn rather_incomplete<E: MapEntry>(entry: &E, ranges: &ByteRanges, error: Error) -> Error {
+    if entry.is_complete() || !matches!(error, Error::Mismatch { .. }) {
+        return error;
+    }
+    let Ok(mut reader) = entry.data_reader().await else { return error };
+    let size = entry.size().value();
+    for bounds in ranges.boundaries().chunks(2) {
+        let (mut at, end) = match bounds {
+            [start, end] => (*start, size.min(*end)),
+            [start] => (*start, size),
+            _ => continue,
+        };
+        // What is read with proof, or encoded, needs whole chunk groups.
+        at -= at % GROUP;
+        let end = end.checked_next_multiple_of(GROUP).unwrap_or(end).min(size);
+        while at < end {
+            let len = usize::try_from(end - at).unwrap_or(LOOK).min(LOOK);
+            if let Err(missing) = reader.read_range(at, len).await {
+                return missing.into();
+            }
+            at += len as u64;
+        }
+    }
+    error
+}
+
+/// How much of a partial blob is looked at in one go.
+const LOOK: usize = 1 << 20;
+/// The bytes of a chunk group.
+const GROUP: u64 = 1024 << BLOCK_SIZE.chunk_log();
+
+fn to_bytes(ranges: &ChunkRanges) -> ByteRanges {
+    let bytes = ranges.boundaries().iter().map(|chunk| chunk.0.saturating_mul(1024));
+    ByteRanges::new(bytes.collect()).unwrap_or_else(ByteRanges::all)
+}
 
 fn to_index(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)

@@ -101,6 +101,7 @@ pub enum Op {
     FileStat,
     DropCached,
     TryLock,
+    Unlock,
 }
 
 /// An operation that took place.
@@ -365,6 +366,10 @@ impl VfsFile for FaultFile {
 
     fn try_lock(&self) -> io::Result<bool> {
         self.vfs.run(Op::TryLock, &self.path, || self.inner.try_lock())
+    }
+
+    fn unlock(&self) -> io::Result<()> {
+        self.vfs.run(Op::Unlock, &self.path, || self.inner.unlock())
     }
 }
 

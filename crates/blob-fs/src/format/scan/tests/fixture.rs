@@ -55,6 +55,10 @@ impl VfsFile for MemFile {
     fn try_lock(&self) -> io::Result<bool> {
         unreachable!()
     }
+
+    fn unlock(&self) -> io::Result<()> {
+        unreachable!()
+    }
 }
 
 /// A segment under construction.
