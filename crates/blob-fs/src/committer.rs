@@ -255,6 +255,7 @@ impl Committer {
                 self.engine.state().orphans.extend([(seq, orphan)].into_iter().chain(ready));
                 return;
             }
+            self.engine.exported.forget(orphan.no);
         }
     }
 }

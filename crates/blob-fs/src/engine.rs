@@ -1,5 +1,7 @@
 //! The engine: decides under the state lock, writes in groups, publishes in log order (E17-E28).
 
+mod writer;
+
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -10,6 +12,7 @@ use smallvec::SmallVec;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
+    export::Exported,
     failure::Failure,
     files::FileCache,
     index::IndexReader,
@@ -29,9 +32,6 @@ const QUEUE_KIB: u32 = 64 << 10;
 const LEAD_BELOW: Duration = Duration::from_micros(200);
 /// And when the group is smaller than this.
 const LEAD_BYTES: u64 = 256 << 10;
-/// In Relaxed a sync follows after so many bytes, or so long (E78).
-const SYNC_BYTES: u64 = 32 << 20;
-const SYNC_AGE: Duration = Duration::from_secs(1);
 /// A thread with nothing to do looks again after this long; it is woken when there is something.
 pub(crate) const IDLE: Duration = Duration::from_mins(1);
 
@@ -45,6 +45,7 @@ pub(crate) struct Engine {
     pub(crate) files: FileCache,
     /// Held for reading while a directory that files are moved out of is synced, for writing while they are (E41).
     pub(crate) moving: RwLock<()>,
+    pub(crate) exported: Exported,
     state: Mutex<State>,
     /// Locked before the state where both are.
     log: Mutex<Log>,
@@ -93,6 +94,7 @@ impl Engine {
             pins: Pins::default(),
             files: FileCache::new(options.vfs.clone(), options.open_files),
             moving: RwLock::default(),
+            exported: Exported::default(),
             state: Mutex::new(state),
             log: Mutex::new(log),
             writer_wake: Condvar::new(),
@@ -375,7 +377,7 @@ impl Engine {
         } else {
             let (bytes, since) = state.unsynced.unwrap_or((0, Instant::now()));
             state.unsynced = Some((bytes + appended.bytes, since));
-            if bytes == 0 || bytes + appended.bytes >= SYNC_BYTES {
+            if bytes == 0 || bytes + appended.bytes >= writer::SYNC_BYTES {
                 self.writer_wake.notify_one();
             }
         }
@@ -386,62 +388,6 @@ impl Engine {
             || !state.orphans.is_empty()
         {
             self.committer_wake.notify_one();
-        }
-    }
-
-    /// Makes everything that is published durable.
-    pub(crate) fn sync_log(&self) -> Result<(), Failure> {
-        if let Some(failure) = &self.state().failed {
-            return Err(failure.clone());
-        }
-        let (point, durable) = {
-            let log = self.log();
-            (log.sync_point(), log.durable_seq())
-        };
-        let Some(point) = point else {
-            self.state().note_durable(durable);
-            return Ok(());
-        };
-        let synced = point.run();
-        let synced = {
-            let mut log = self.log();
-            log.synced(&point, synced.is_ok());
-            // Acknowledged operations may be lost, and later ones must not survive them (E80).
-            synced.map_err(|failure| log.fail(failure))
-        };
-        let mut state = self.state();
-        if let Err(failure) = synced {
-            state.fail(Vec::new(), &failure);
-            return Err(failure);
-        }
-        state.note_durable(point.seq);
-        Ok(())
-    }
-
-    /// What the writer thread does: leads groups, syncs in the background, until the store closes.
-    pub(crate) fn run_writer(&self) {
-        let mut state = self.state();
-        loop {
-            if !state.queue.is_empty() && !state.leading {
-                let _ = self.lead(state);
-                state = self.state();
-                continue;
-            }
-            if state.phase != Phase::Open && state.queue.is_empty() && !state.leading {
-                return;
-            }
-            let now = Instant::now();
-            let due =
-                state.unsynced.map(|(bytes, since)| if bytes >= SYNC_BYTES { now } else { since + SYNC_AGE });
-            if due.is_some_and(|due| due <= now) && state.failed.is_none() {
-                drop(state);
-                let _ = self.sync_log();
-                state = self.state();
-                continue;
-            }
-            let due = due.filter(|_| state.failed.is_none());
-            let wait = due.map_or(IDLE, |due| due.saturating_duration_since(now));
-            state = wait_on(&self.writer_wake, state, wait);
         }
     }
 

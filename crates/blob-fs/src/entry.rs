@@ -15,7 +15,7 @@ use crate::{
         record::{Body, FileIdentity, HEADER_LEN, Place as RecordPlace, decode_header, outboard_len},
     },
     handle::Guard,
-    layout::FileNo,
+    layout::{FileNo, Layout},
     outboard::{FsOutboard, Tree},
     partial::{FsBatchWriter, Partial},
     reader::{FsReader, Plain, Source},
@@ -187,19 +187,21 @@ pub(crate) fn segment(engine: &Engine, id: u32) -> io::Result<FileRef> {
 }
 
 pub(crate) fn open_data(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
-    let layout = &engine.layout;
-    let places = [layout.data(&hash, no), layout.temp_data(&hash, no), layout.partial_data(&hash, no)];
-    open_moving(engine, hash, FileKey::Data(no), &places)
+    open_moving(engine, hash, FileKey::Data(no), &data_places(&engine.layout, &hash, no))
+}
+
+/// Where the bytes of a large blob may lie, on their way to `data/` (E41).
+pub(crate) fn data_places(layout: &Layout, hash: &Hash, no: FileNo) -> [PathBuf; 3] {
+    [layout.data(hash, no), layout.temp_data(hash, no), layout.partial_data(hash, no)]
+}
+
+/// Where the outboard of a blob may lie.
+pub(crate) fn outboard_places(layout: &Layout, hash: &Hash, no: FileNo) -> [PathBuf; 3] {
+    [layout.data_outboard(hash, no), layout.temp_outboard(hash, no), layout.partial_outboard(hash, no)]
 }
 
 fn open_outboard(engine: &Engine, hash: Hash, no: FileNo) -> io::Result<FileRef> {
-    let layout = &engine.layout;
-    let places = [
-        layout.data_outboard(&hash, no),
-        layout.temp_outboard(&hash, no),
-        layout.partial_outboard(&hash, no),
-    ];
-    open_moving(engine, hash, FileKey::Outboard(no), &places)
+    open_moving(engine, hash, FileKey::Outboard(no), &outboard_places(&engine.layout, &hash, no))
 }
 
 /// Opens the pairs of a partial blob. They stay where they are until nobody can ask for them any more.

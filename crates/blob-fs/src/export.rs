@@ -1,9 +1,10 @@
 //! Taking whole blobs out: copied, sharing blocks, or moved out and referred to (E50).
 
 use std::{
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use blob_traits::{
@@ -15,7 +16,7 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::{
     engine::{Decision, Engine, Keys},
-    entry::{Content, Entry},
+    entry::{Content, Entry, data_places, outboard_places},
     files::FileKey,
     format::record::MAX_PATH,
     layout::FileNo,
@@ -69,16 +70,16 @@ impl Job {
     fn run(self) -> Result<()> {
         let vfs = &*self.engine.vfs;
         check_target(vfs, &self.target, self.options.existing)?;
-        let moves_out = self.options.mode == ExportMode::TryReference
-            && self.owned_file().is_some()
-            && self.target.as_os_str().len() <= MAX_PATH;
-        let (hash, path) = (self.entry.hash, self.target.clone());
-        self.progress.blocking_send(ExportProgress::Start { id: self.id, hash, path, stable: moves_out })?;
-        if !(moves_out && self.move_out()?) {
-            self.copy()?;
+        let linked = self.link()?;
+        let (hash, path, stable) = (self.entry.hash, self.target.clone(), linked.is_some());
+        let start = ExportProgress::Start { id: self.id, hash, path, stable };
+        self.watch.send(&self.progress, start)?;
+        match linked {
+            Some(linked) => self.move_out(linked)?,
+            None => self.copy()?,
         }
         // The file is there: nobody who listens no longer can change that.
-        let _ = self.progress.blocking_send(ExportProgress::Done { id: self.id });
+        let _ = self.watch.send(&self.progress, ExportProgress::Done { id: self.id });
         Ok(())
     }
 
@@ -105,6 +106,10 @@ impl Job {
     fn share_blocks(&self, to: &Path) -> Result<bool> {
         let Some(no) = self.owned_file() else { return Ok(false) };
         let vfs = &*self.engine.vfs;
+        if self.engine.exported.target(no).is_some() {
+            // The user may have changed it.
+            return Ok(false);
+        }
         let from = self.engine.layout.data(&self.entry.hash, no);
         match vfs.reflink(&from, to, Whose::User) {
             Ok(()) => {
@@ -137,45 +142,53 @@ impl Job {
         if Hash::from(hasher.finalize()) != hash {
             return Err(Error::Mismatch { hash, offset: 0 });
         }
-        self.progress.blocking_send(ExportProgress::Progress { id: self.id, offset: size })?;
+        self.watch.send(&self.progress, ExportProgress::Progress { id: self.id, offset: size })?;
         file.sync_data().map_err(|e| Error::io("sync", &self.target, e))
     }
 
-    /// Gives the file of a large blob the target's name, refers to it there and then gives up ours (E50). `false`: it
-    /// has to be copied.
-    fn move_out(&self) -> Result<bool> {
-        let Content::Large { no, size, .. } = &self.entry.content else { return Ok(false) };
+    /// Gives the files of a large blob second names, from which it can be moved out. `None`: it has to be copied.
+    fn link(&self) -> Result<Option<Linked>> {
+        let Content::Large { no, size, .. } = &self.entry.content else { return Ok(None) };
+        if self.options.mode != ExportMode::TryReference || self.target.as_os_str().len() > MAX_PATH {
+            return Ok(None);
+        }
         let (engine, hash) = (&self.engine, self.entry.hash);
         let (vfs, layout) = (&*engine.vfs, &engine.layout);
-        let temporary = Temporary::beside(engine, &self.target);
         let new_no = if *size > 16 << 10 { engine.new_file_no() } else { FileNo::NONE };
-        let new_outboard = Temporary { vfs: engine.vfs.clone(), path: layout.temp_outboard(&hash, new_no) };
-        {
-            let _not_moving = engine.moving.read().unwrap_or_else(PoisonError::into_inner);
-            if vfs.hard_link(&layout.data(&hash, *no), &temporary.path).is_err() {
-                return Ok(false);
-            }
-            if new_no != FileNo::NONE {
-                // One may have been moved to `data/` (E41) without the other.
-                if vfs.hard_link(&layout.data_outboard(&hash, *no), &new_outboard.path).is_err() {
-                    return Ok(false);
-                }
-                vfs.sync_dir(&layout.temp_dir()).map_err(|e| Error::io("sync", layout.temp_dir(), e))?;
-            }
+        let data = Temporary::beside(engine, &self.target);
+        let outboard = Temporary { vfs: engine.vfs.clone(), path: layout.temp_outboard(&hash, new_no) };
+        // Each of them may have been moved to `data/` (E41) without the other.
+        let _not_moving = engine.moving.read().unwrap_or_else(PoisonError::into_inner);
+        if !link_first(vfs, &data_places(layout, &hash, *no), &data.path) {
+            return Ok(None);
         }
+        if new_no != FileNo::NONE {
+            if !link_first(vfs, &outboard_places(layout, &hash, *no), &outboard.path) {
+                return Ok(None);
+            }
+            vfs.sync_dir(&layout.temp_dir()).map_err(|e| Error::io("sync", layout.temp_dir(), e))?;
+        }
+        Ok(Some(Linked { no: *no, size: *size, data, new_no, outboard }))
+    }
+
+    /// Gives the file of a large blob the target's name, refers to it there and then gives up ours (E50).
+    fn move_out(&self, linked: Linked) -> Result<()> {
+        let Linked { no, size, data, new_no, outboard } = linked;
         self.watch.check()?;
-        temporary.publish(vfs, &self.target, self.options.existing)?;
-        let referred = self.refer(*no, new_no, *size);
+        // Known before the user can find the file: handles that have it open read it with proof from now on.
+        self.engine.exported.add(no, &self.target);
+        data.publish(&*self.engine.vfs, &self.target, self.options.existing)?;
+        let referred = self.refer(no, new_no, size);
         if !matches!(referred, Ok(false)) {
             // It belongs to the record, which may be on the disk even if it failed.
-            new_outboard.keep();
+            outboard.keep();
         }
         if !matches!(referred, Ok(true))
             && let Err(e) = self.sever()
         {
             tracing::warn!(error = %e, target = %self.target.display(), "an exported file shares its bytes with the store");
         }
-        referred.map(|_| true)
+        referred.map(drop)
     }
 
     /// Gives the target bytes of its own when our file stays: who writes to the target must not change the blob.
@@ -203,6 +216,40 @@ impl Job {
                 Decision::Nothing(false)
             })
         })
+    }
+}
+
+/// A large blob whose files have second names: its bytes beside the target, its outboard in `temp/`.
+struct Linked {
+    no: FileNo,
+    size: u64,
+    data: Temporary,
+    new_no: FileNo,
+    outboard: Temporary,
+}
+
+/// Gives the first of these files that is there a second name.
+fn link_first(vfs: &dyn Vfs, places: &[PathBuf], to: &Path) -> bool {
+    places.iter().any(|from| vfs.hard_link(from, to).is_ok())
+}
+
+/// Files of ours that got a name among the user's, and may still be open: their bytes may change.
+#[derive(Debug, Default)]
+pub(crate) struct Exported(RwLock<HashMap<FileNo, PathBuf>>);
+
+impl Exported {
+    fn add(&self, no: FileNo, target: &Path) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(no, target.to_owned());
+    }
+
+    /// Under which name the user has the file, if he has.
+    pub(crate) fn target(&self, no: FileNo) -> Option<PathBuf> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&no).cloned()
+    }
+
+    /// The file is gone.
+    pub(crate) fn forget(&self, no: FileNo) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&no);
     }
 }
 

@@ -81,8 +81,8 @@ impl Job {
         let writer = unblock(move || {
             let mut writer = LargeWriter::new(self.clone())?;
             for piece in bytes.chunks(large::PIECE) {
-                self.watch.check()?;
                 writer.write(piece)?;
+                self.step(writer.size(), size, |id, offset| ImportProgress::OutboardProgress { id, offset })?;
             }
             Ok((self, writer))
         });
@@ -97,16 +97,19 @@ impl Job {
         let mut copied = 0;
         while let Some(piece) = stream.next().await {
             let piece = piece?;
+            let before = copied;
             copied += piece.len() as u64;
             self.check_size(copied)?;
             buffer.extend_from_slice(&piece);
             let most = if writer.is_some() { large::PIECE as u64 } else { self.engine.options.inline_max };
             if buffer.len() as u64 > most {
                 writer = Some(self.write_piece(writer, buffer.split().freeze()).await?);
-                self.progress.try_send(ImportProgress::CopyProgress { id: self.id, offset: copied })?;
+                if before > 0 {
+                    self.progress.try_send(ImportProgress::CopyProgress { id: self.id, offset: before })?;
+                }
             }
         }
-        self.progress.send(ImportProgress::CopyProgress { id: self.id, offset: copied }).await?;
+        self.copied(copied).await?;
         match writer {
             None => {
                 self.size(copied).await?;
@@ -140,10 +143,15 @@ impl Job {
         let job = self.clone();
         match unblock(move || file::read(&job, &path, mode)).await? {
             file::Read::Small(bytes) => {
+                self.copied(bytes.len() as u64).await?;
                 self.size(bytes.len() as u64).await?;
                 self.small(bytes).await
             }
-            file::Read::Copied(writer) => self.large(writer, SizeEvent::Due).await,
+            file::Read::Copied(writer) => {
+                self.copied(writer.size()).await?;
+                self.large(writer, SizeEvent::Due).await
+            }
+            file::Read::Shared(writer) => self.large(writer, SizeEvent::Due).await,
             file::Read::Referenced(referenced) => self.referenced(referenced).await,
         }
     }
@@ -166,10 +174,16 @@ impl Job {
         self.progress.send(ImportProgress::OutboardDone { id: self.id, hash }).await
     }
 
-    /// Reports an offset from the blocking pool; ends the work when nobody waits for it any more.
-    fn step(&self, event: ImportProgress) -> Result<()> {
+    /// Reports an offset from the blocking pool, but for the last one, which is sent when the phase ends. Ends the work
+    /// when nobody waits for it any more.
+    fn step(&self, offset: u64, total: u64, event: impl FnOnce(u64, u64) -> ImportProgress) -> Result<()> {
         self.watch.check()?;
-        self.progress.try_send(event)
+        if offset < total { self.progress.try_send(event(self.id, offset)) } else { Ok(()) }
+    }
+
+    /// Ends the phase of copying.
+    async fn copied(&self, offset: u64) -> Result<()> {
+        self.progress.send(ImportProgress::CopyProgress { id: self.id, offset }).await
     }
 
     /// A blob that goes into the log.

@@ -10,7 +10,7 @@ use crate::{
     entry::Entry,
     files::{FileKey, read_range},
     partial::Partial,
-    reference::ReferencedReader,
+    reference::{ReferencedReader, read_user_file},
 };
 
 /// Reads a blob. Holds no file open between reads, but for a file of the user's.
@@ -53,7 +53,14 @@ impl Plain {
         if len > TRUSTED && file.stat()?.size < self.base.saturating_add(offset).saturating_add(len as u64) {
             return Err(ends_early(self.entry.hash, io::ErrorKind::UnexpectedEof.into()));
         }
-        read_range(file, self.base + offset, len).await.map_err(|e| ends_early(self.entry.hash, e))
+        let read = read_range(file.clone(), self.base + offset, len).await;
+        if let FileKey::Data(no) = self.key
+            && let Some(path) = self.entry.engine.exported.target(no)
+        {
+            // The file is the user's by now, who may have changed it before it was read.
+            return read_user_file(&self.entry, file, &path, offset, len).await;
+        }
+        read.map_err(|e| ends_early(self.entry.hash, e))
     }
 }
 

@@ -71,21 +71,30 @@ const SEQ_GAP: u64 = 1 << 20;
 pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
     let vfs = &options.vfs;
     let mut recovery = Recovery::default();
-    let segments = segments::list(&**vfs, layout, &mut recovery)?;
+    let segments = segments::list(&**vfs, layout)?;
     let has_index = clean::exists(&**vfs, &layout.index())?;
     let store_id = match segments.store_id() {
         Some(id) => id,
         None => clean::new_store_id(&**vfs),
     };
     if segments.log.is_empty() && has_index {
-        return fresh_log(options, layout, segments.highest, recovery);
+        return fresh_log(options, layout, &segments, recovery);
     }
     let index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
     recovery.rebuilt_index = !has_index && !segments.log.is_empty();
     let mut replay = Replay::new(vfs.clone(), layout.clone(), index)?;
     let checkpoint = replay.checkpoint();
     segments.check(&**vfs, &checkpoint, layout)?;
-    let tail = read_log(&**vfs, layout, &segments, &checkpoint, &mut replay, &mut recovery)?;
+    let tail = match read_log(&**vfs, layout, &segments, &checkpoint, &mut replay, &mut recovery) {
+        Err(e @ Error::UnsupportedFormat { .. }) if !has_index => {
+            // The store is left as it was (E16).
+            drop(replay);
+            let _ = vfs.remove_file(&layout.index());
+            return Err(e);
+        }
+        read => read?,
+    };
+    segments.put_aside(&**vfs, layout, &mut recovery)?;
     let (index, published) = replay.finish(&mut recovery)?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
     let mut log =
@@ -106,7 +115,12 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
 }
 
 /// A store that has an index and no log: nothing was ever written to it, or its log is lost.
-fn fresh_log(options: &Options, layout: &Layout, highest: u32, mut recovery: Recovery) -> Result<Recovered> {
+fn fresh_log(
+    options: &Options,
+    layout: &Layout,
+    segments: &Segments,
+    mut recovery: Recovery,
+) -> Result<Recovered> {
     let vfs = &options.vfs;
     let index = Index::open(vfs, layout, None, options.index_cache)?;
     if index.checkpoint()? != Checkpoint::default() {
@@ -116,9 +130,17 @@ fn fresh_log(options: &Options, layout: &Layout, highest: u32, mut recovery: Rec
                 .to_owned(),
         });
     }
+    segments.put_aside(&**vfs, layout, &mut recovery)?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
     let store_id = index.store_id()?;
-    let log = Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, highest, Tail::default());
+    let log = Log::new(
+        vfs.clone(),
+        layout.clone(),
+        store_id,
+        options.segment_size,
+        segments.highest,
+        Tail::default(),
+    );
     Ok(Recovered { store_id, index, log, published: Checkpoint::default(), next_seq: 1, recovery })
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bao_tree::{ByteRanges, io::round_up_to_chunks};
-use blob_traits::{Error, Hash, Result, blocking::unblock, tree::read_groups};
+use blob_traits::{Error, MapEntry, Result, blocking::unblock, tree::read_groups};
 use bytes::{Bytes, BytesMut};
 use iroh_io::AsyncSliceReader;
 
@@ -47,7 +47,6 @@ pub(crate) fn same(identity: &FileIdentity, stat: &Stat) -> bool {
 /// Reads a file of the user's as a blob: plainly while it is what it was, otherwise with proof.
 #[derive(Debug)]
 pub(crate) struct ReferencedReader {
-    hash: Hash,
     size: u64,
     path: PathBuf,
     file: FileRef,
@@ -78,9 +77,13 @@ impl ReferencedReader {
                     let path = identity.path.clone();
                     let trusted = same(identity, &stat) && !identity.racy;
                     let trust = if trusted { Trust::Unchanged(identity.clone()) } else { Trust::Verify };
-                    return Ok(Self { hash, size, path, file, trust, entry });
+                    return Ok(Self { size, path, file, trust, entry });
                 }
                 Ok(_) => failed = Error::Changed { hash, path: identity.path.clone() },
+                // A directory, a fifo or a device has taken its place.
+                Err(e) if matches!(e.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput) => {
+                    failed = Error::Changed { hash, path: identity.path.clone() };
+                }
                 Err(e) => failed = Error::io("open", &identity.path, e),
             }
         }
@@ -97,10 +100,6 @@ impl ReferencedReader {
         self.size
     }
 
-    fn changed(&self) -> Error {
-        Error::Changed { hash: self.hash, path: self.path.clone() }
-    }
-
     pub(crate) async fn read(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
         let len = clamp(self.size, offset, len);
         if len == 0 {
@@ -114,21 +113,28 @@ impl ReferencedReader {
             }
             self.trust = Trust::Verify;
         }
-        self.read_verified(offset, len).await
+        read_user_file(&self.entry, self.file.clone(), &self.path, offset, len).await
     }
+}
 
-    async fn read_verified(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let outboard = self.entry.any_outboard().await?;
-        let raw = Raw { file: self.file.clone(), size: self.size };
-        let changed = self.changed();
-        let read = unblock(move || futures_lite::future::block_on(read_proved(outboard, raw, offset, len)));
-        match read.await {
-            Err(Error::Mismatch { .. }) => Err(changed.into()),
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(changed.into())
-            }
-            other => Ok(other?),
+/// Reads bytes of a blob with proof from a file that is the user's; `len` ends with the blob.
+pub(crate) async fn read_user_file(
+    entry: &Entry,
+    file: FileRef,
+    path: &Path,
+    offset: u64,
+    len: usize,
+) -> io::Result<Bytes> {
+    let outboard = entry.any_outboard().await?;
+    let raw = Raw { file, size: entry.size().value() };
+    let changed = || Error::Changed { hash: entry.hash, path: path.to_owned() };
+    let read = unblock(move || futures_lite::future::block_on(read_proved(outboard, raw, offset, len)));
+    match read.await {
+        Err(Error::Mismatch { .. }) => Err(changed().into()),
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(changed().into())
         }
+        other => Ok(other?),
     }
 }
 

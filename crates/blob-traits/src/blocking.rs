@@ -1,14 +1,14 @@
 //! How asynchronous code gets blocking work done.
 
-use std::{
-    cell::Cell,
-    future::Future,
-    sync::{Arc, Weak},
+use std::{cell::Cell, future::Future};
+
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+    task::spawn_blocking,
 };
 
-use tokio::{runtime::Handle, sync::oneshot, task::spawn_blocking};
-
-use crate::{Error, Result};
+use crate::{Error, Progress, Result};
 
 thread_local! {
     static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
@@ -35,23 +35,36 @@ pub async fn unblock<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send 
 
 /// Lives in a future, and with it: lets work on the blocking pool notice that nobody waits for it any more.
 #[derive(Debug, Default)]
-pub struct Alive(Arc<()>);
+pub struct Alive(watch::Sender<()>);
 
 /// Goes to the work.
 #[derive(Clone, Debug)]
-pub struct Watch(Weak<()>);
+pub struct Watch(watch::Receiver<()>);
 
 impl Alive {
     /// What the work looks at.
     pub fn watch(&self) -> Watch {
-        Watch(Arc::downgrade(&self.0))
+        Watch(self.0.subscribe())
     }
 }
 
 impl Watch {
     /// Fails with [`Error::Cancelled`] once the future is gone.
     pub fn check(&self) -> Result<()> {
-        if self.0.strong_count() == 0 { Err(Error::Cancelled) } else { Ok(()) }
+        self.0.has_changed().map(drop).map_err(|_| Error::Cancelled)
+    }
+
+    /// Reports an event from a thread that may block; waits for room, but no longer than the future lives.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`].
+    pub fn send<E: Send + 'static>(&self, progress: &Progress<E>, event: E) -> Result<()> {
+        let mut alive = self.0.clone();
+        let gone = async {
+            while alive.changed().await.is_ok() {}
+            Err(Error::Cancelled)
+        };
+        futures_lite::future::block_on(futures_lite::future::or(progress.send(event), gone))
     }
 }
 
@@ -117,6 +130,20 @@ mod tests {
             Ok(a + b)
         }));
         assert_eq!(sum.unwrap(), 3);
+    }
+
+    #[test]
+    fn sender_waits_for_room_no_longer_than_the_future_lives() {
+        let (progress, mut receiver) = Progress::channel(1);
+        let alive = Alive::default();
+        let watch = alive.watch();
+        watch.check().unwrap();
+        watch.send(&progress, 1).unwrap();
+        let sending = std::thread::spawn(move || watch.send(&progress, 2));
+        drop(alive);
+        assert!(matches!(sending.join().unwrap(), Err(Error::Cancelled)));
+        assert_eq!(receiver.try_recv(), Ok(1));
+        assert!(receiver.try_recv().is_err());
     }
 
     #[tokio::test]

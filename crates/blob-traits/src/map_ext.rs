@@ -1,6 +1,6 @@
 //! Conveniences over looking up: reading, encoding, verifying.
 
-use std::{future::Future, ops::Range};
+use std::{future::Future, io, ops::Range};
 
 use bao_tree::{
     ByteRanges, ChunkRanges,
@@ -8,7 +8,7 @@ use bao_tree::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_lite::StreamExt;
-use iroh_io::AsyncStreamWriter;
+use iroh_io::{AsyncSliceReader, AsyncStreamWriter};
 
 use crate::{
     BLOCK_SIZE, BlobReader, Error, Hash, Map, MapEntry, ReadBlob, Result, blocking::on_blocking_pool,
@@ -129,7 +129,7 @@ pub trait MapExt: Map {
         async move {
             let Some(entry) = self.get(&hash).await? else { return Ok(None) };
             on_blocking_pool(move || async move {
-                let (outboard, reader) = (entry.outboard().await?, entry.data_reader().await?);
+                let (outboard, reader) = (entry.outboard().await?, Lenient(entry.data_reader().await?));
                 let all = ChunkRanges::all();
                 let mut valid = ChunkRanges::empty();
                 let mut found = std::pin::pin!(fsm::valid_ranges(outboard, reader, &all));
@@ -144,6 +144,22 @@ pub trait MapExt: Map {
 }
 
 impl<T: Map> MapExt for T {}
+
+/// Reads what cannot be the blob's bytes as if nothing were there.
+struct Lenient<R>(R);
+
+impl<R: ReadBlob> AsyncSliceReader for Lenient<R> {
+    async fn read_at(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {
+        self.0.read_at(offset, len).await.map_err(|e| match Error::from(e) {
+            Error::Changed { .. } | Error::Damaged { .. } => io::ErrorKind::UnexpectedEof.into(),
+            other => other.into(),
+        })
+    }
+
+    async fn size(&mut self) -> io::Result<u64> {
+        self.0.size().await
+    }
+}
 
 /// A hash tree of which a part is missing does not verify either: what does not verify in a partial blob is looked at
 /// again, and said to be missing where it is.

@@ -52,7 +52,9 @@ fn length(file: &File, findings: &mut Vec<Finding>) {
 
 fn words(file: &File, findings: &mut Vec<Finding>) {
     for (number, line) in file.lines() {
-        for (word, why) in WORDS.iter().filter(|(word, _)| holds(line, word)) {
+        // What only some test binaries use cannot be expected in all of them.
+        let reasoned = |word: &str| word == "[allow(" && line.contains("reason = ");
+        for (word, why) in WORDS.iter().filter(|(word, _)| holds(line, word) && !reasoned(word)) {
             findings.push(Finding::failure(file, number, format!("`{word}`: {why}")));
         }
     }

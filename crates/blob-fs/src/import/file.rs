@@ -24,6 +24,8 @@ use crate::{
 pub(super) enum Read {
     Small(Bytes),
     Copied(LargeWriter),
+    /// Its blocks are those of the file.
+    Shared(LargeWriter),
     Referenced(Referenced),
 }
 
@@ -54,7 +56,6 @@ pub(super) fn read(job: &Job, path: &Path, mode: ImportMode) -> Result<Read> {
     if stat.size <= inline_max {
         // One byte more shows whether the file has grown since.
         let bytes = read_up_to(&*file, inline_max + 1).map_err(|e| Error::io("read", path, e))?;
-        job.progress.try_send(ImportProgress::CopyProgress { id: job.id, offset: bytes.len() as u64 })?;
         if bytes.len() as u64 <= inline_max {
             return Ok(Read::Small(bytes.into()));
         }
@@ -63,12 +64,12 @@ pub(super) fn read(job: &Job, path: &Path, mode: ImportMode) -> Result<Read> {
         return refer(job, path, &file).map(Read::Referenced);
     }
     if let Some(writer) = LargeWriter::adopt(job.clone(), path)? {
-        return Ok(Read::Copied(writer));
+        return Ok(Read::Shared(writer));
     }
     let mut writer = LargeWriter::new(job.clone())?;
     each_piece(job, path, &*file, |piece, offset| {
         writer.write(piece)?;
-        job.step(ImportProgress::CopyProgress { id: job.id, offset })
+        job.step(offset, stat.size, |id, offset| ImportProgress::CopyProgress { id, offset })
     })?;
     Ok(Read::Copied(writer))
 }
@@ -81,10 +82,10 @@ fn refer(job: &Job, path: &Path, file: &FileRef) -> Result<Referenced> {
     let temp = engine.layout.temp(no, "obao4");
     let mut files = TempFiles { vfs: engine.vfs.clone(), paths: vec![temp.clone()] };
     let mut hasher = TreeHasher::new(|| engine.vfs.create_new(&temp));
-    job.progress.blocking_send(ImportProgress::Size { id: job.id, size: before.size })?;
+    job.watch.send(&job.progress, ImportProgress::Size { id: job.id, size: before.size })?;
     each_piece(job, path, &**file, |piece, offset| {
         hasher.push(piece).map_err(|e| Error::io("hash", path, e))?;
-        job.step(ImportProgress::OutboardProgress { id: job.id, offset })
+        job.step(offset, before.size, |id, offset| ImportProgress::OutboardProgress { id, offset })
     })?;
     let tree = hasher.finish().map_err(|e| Error::io("hash", path, e))?;
     let after = file.stat().map_err(|e| Error::io("look at", path, e))?;

@@ -103,6 +103,11 @@ impl LargeWriter {
         Ok(())
     }
 
+    /// How many bytes it has so far.
+    pub(super) fn size(&self) -> u64 {
+        self.offset
+    }
+
     /// Makes the files durable under names that carry the hash.
     pub(super) fn finish(self) -> Result<Written> {
         let Self { job, mut files, data, hasher, .. } = self;

@@ -1,6 +1,6 @@
 //! Which segments there are (E8, E10, E62 step 2).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use blob_traits::{Error, Result};
 
@@ -18,6 +18,8 @@ pub(super) struct Segments {
     pub(super) log: Vec<LogSegment>,
     /// The highest id of any segment (E8).
     pub(super) highest: u32,
+    /// The newest one, where its creation was interrupted.
+    unfinished: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -49,12 +51,13 @@ impl LogSegment {
     }
 }
 
-/// Opens all segments and checks that they make up one log.
-pub(super) fn list(vfs: &dyn Vfs, layout: &Layout, recovery: &mut Recovery) -> Result<Segments> {
+/// Opens all segments and checks that they make up one log. Changes nothing.
+pub(super) fn list(vfs: &dyn Vfs, layout: &Layout) -> Result<Segments> {
     let names = vfs.read_dir(&layout.log_dir()).map_err(|e| Error::io("list", layout.log_dir(), e))?;
     let mut ids: Vec<u32> = names.iter().filter_map(|name| parse_segment(name)).collect();
     ids.sort_unstable();
-    let mut segments = Segments { log: Vec::new(), highest: ids.last().copied().unwrap_or(0) };
+    let highest = ids.last().copied().unwrap_or(0);
+    let mut segments = Segments { log: Vec::new(), highest, unfinished: None };
     for id in ids {
         let path = layout.segment(id);
         let newest = id == segments.highest;
@@ -66,9 +69,7 @@ pub(super) fn list(vfs: &dyn Vfs, layout: &Layout, recovery: &mut Recovery) -> R
                 return Err(unsupported(&path, format!("version {found}")));
             }
             // Its creation was interrupted: there never was a record in it (E10).
-            Err(BadHeader::Damaged(_)) if newest && size <= BLOCK as u64 => {
-                put_aside(vfs, layout, &path, recovery)?;
-            }
+            Err(BadHeader::Damaged(_)) if newest && size <= BLOCK as u64 => segments.unfinished = Some(path),
             Err(BadHeader::Damaged(what)) => return Err(damaged(&path, what)),
         }
     }
@@ -76,6 +77,11 @@ pub(super) fn list(vfs: &dyn Vfs, layout: &Layout, recovery: &mut Recovery) -> R
 }
 
 impl Segments {
+    /// Puts the segment aside whose creation was interrupted.
+    pub(super) fn put_aside(&self, vfs: &dyn Vfs, layout: &Layout, recovery: &mut Recovery) -> Result<()> {
+        self.unfinished.as_ref().map_or(Ok(()), |path| put_aside(vfs, layout, path, recovery))
+    }
+
     fn push(&mut self, layout: &Layout, id: u32, segment: LogSegment) -> Result<()> {
         let path = layout.segment(id);
         if matches!(segment.header.role, SegmentRole::Packed { .. }) {

@@ -3,11 +3,14 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use blob_fs::{FsStore, Options};
 use blob_traits::prelude::*;
 use tempfile::TempDir;
+
+use crate::sharing::Sharing;
 
 /// The ways to set up a store that differ most in what they do with a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +49,10 @@ impl Setup {
         self.apply(&mut options);
         let inline_max = usize::try_from(options.inline_max).unwrap();
         let around = [inline_max.saturating_sub(1), inline_max, inline_max + 1];
-        BOUNDARY_SIZES.into_iter().chain(around).collect()
+        let mut sizes: Vec<_> = BOUNDARY_SIZES.into_iter().chain(around).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
     }
 }
 
@@ -68,6 +74,14 @@ impl Home {
         let mut options = Options::new(dir.path().join("store"));
         change(&mut options);
         Self { dir, options }
+    }
+
+    /// One on a file system that shares blocks.
+    pub(crate) fn sharing_blocks() -> Self {
+        Self::with(|options| {
+            options.inline_max = 0;
+            options.vfs = Arc::new(Sharing::default());
+        })
     }
 
     pub(crate) async fn open(&self) -> FsStore {

@@ -82,7 +82,9 @@ async fn link_to_a_file_is_followed() {
 #[tokio::test]
 async fn copied_file_may_be_changed_removed_and_was_not_touched() {
     for setup in SETUPS {
-        for (size, mode) in [(1000, ImportMode::Copy), (100_000, ImportMode::Copy), (1000, ImportMode::TryReference)] {
+        for (size, mode) in
+            [(1000, ImportMode::Copy), (100_000, ImportMode::Copy), (1000, ImportMode::TryReference)]
+        {
             if mode == ImportMode::TryReference && setup == Setup::NothingInlined {
                 continue; // used in place
             }
@@ -123,8 +125,11 @@ async fn file_that_changes_meanwhile_is_stored_as_it_was_read_or_refused() {
             let path = home.user_file("file", &Sample::new(5_000_000).data);
             let changed = path.clone();
             let progress = Progress::from_fn(move |event| {
-                if matches!(event, ImportProgress::CopyProgress { .. } | ImportProgress::OutboardProgress { .. }) {
-                    let file = File::options().append(true).open(&changed).unwrap();
+                if matches!(
+                    event,
+                    ImportProgress::CopyProgress { .. } | ImportProgress::OutboardProgress { .. }
+                ) {
+                    let file = File::options().write(true).open(&changed).unwrap();
                     std::os::unix::fs::FileExt::write_all_at(&file, b"meanwhile", 4_999_000).unwrap();
                 }
                 Ok(())
@@ -139,7 +144,9 @@ async fn file_that_changes_meanwhile_is_stored_as_it_was_read_or_refused() {
             };
             let read = store.read_verified(tag.hash(), 0..u64::MAX).await;
             match read {
-                Ok(bytes) => assert_eq!((blob_traits::Hash::new(&bytes), bytes.len() as u64), (tag.hash(), size)),
+                Ok(bytes) => {
+                    assert_eq!((blob_traits::Hash::new(&bytes), bytes.len() as u64), (tag.hash(), size))
+                }
                 Err(error) => assert!(matches!(error, Error::Changed { .. })),
             }
         }

@@ -5,7 +5,18 @@
 mod drive;
 mod home;
 mod sample;
+mod sharing;
 
+mod claims;
+mod delete;
+mod export;
 mod get;
+mod hostile;
 mod import;
 mod import_file;
+mod lifecycle;
+mod listing;
+mod partial;
+mod progress;
+mod reference;
+mod tags;

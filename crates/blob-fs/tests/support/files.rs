@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use blob_traits::Hash;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 const BLOBS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("blobs");
@@ -29,6 +30,13 @@ pub(crate) fn all_files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// The files below a directory that this process has open, as far as the system tells.
+pub(crate) fn open_files(dir: &Path) -> Vec<PathBuf> {
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let files = descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
+    files.filter(|path| path.starts_with(dir)).collect()
+}
+
 /// The bytes of all files, without the lock's text, which every attempt to open changes, and without those of the
 /// index, in which redb notes that it is open.
 pub(crate) fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
@@ -36,6 +44,12 @@ pub(crate) fn snapshot(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let bytes =
         |path: &PathBuf| if path.ends_with("index.redb") { Vec::new() } else { fs::read(path).unwrap() };
     files.map(|path| (path.clone(), bytes(&path))).collect()
+}
+
+pub(crate) fn assert_same(before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf, Vec<u8>>) {
+    let changed: Vec<_> =
+        before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(changed.is_empty(), "changed: {changed:?}");
 }
 
 fn names(dir: &Path) -> Vec<PathBuf> {
@@ -53,7 +67,7 @@ pub(crate) fn check_files(dir: &Path) {
     let rows = index.begin_read().unwrap().open_table(BLOBS).unwrap();
     for entry in rows.iter().unwrap() {
         let (hash, row) = entry.unwrap();
-        let hash: String = hash.value().iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = Hash::from_bytes(*hash.value()).to_string();
         let row = row.value();
         let number = |at: usize| u64::from_le_bytes(row[at..at + 8].try_into().unwrap());
         let (kind, size, no) = (row[0], number(17), number(25));
@@ -71,7 +85,7 @@ pub(crate) fn check_files(dir: &Path) {
             allowed.insert(name("partial", "obao4"));
         }
     }
-    let files = ["data", "partial", "temp", "quarantine"].map(|sub| all_files(&dir.join(sub)));
+    let files = ["data", "partial", "temp"].map(|sub| all_files(&dir.join(sub)));
     let there: BTreeSet<_> = files.into_iter().flatten().collect();
     let missing: Vec<_> = needed.difference(&there).collect();
     let garbage: Vec<_> = there.difference(&needed).filter(|path| !allowed.contains(*path)).collect();

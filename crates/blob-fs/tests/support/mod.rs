@@ -5,6 +5,7 @@
 #![expect(clippy::indexing_slicing, reason = "helpers of tests are tests, too")]
 
 pub(crate) mod files;
+pub(crate) mod log;
 pub(crate) mod steps;
 pub(crate) mod world;
 
@@ -42,7 +43,7 @@ pub(crate) fn tiny(dir: impl Into<PathBuf>) -> Options {
 
 /// A store that leaves its index as it was when it was opened.
 pub(crate) fn lazy(dir: impl Into<PathBuf>) -> Options {
-    Options { overlay_rows: 1 << 20, overlay_age: Duration::from_secs(3600), ..tiny(dir) }
+    Options { overlay_rows: 1 << 20, overlay_age: Duration::from_hours(1), ..tiny(dir) }
 }
 
 pub(crate) async fn open(options: Options) -> FsStore {
@@ -113,5 +114,9 @@ impl Dice {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % below
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[usize::try_from(self.roll(from.len() as u64)).unwrap()]
     }
 }

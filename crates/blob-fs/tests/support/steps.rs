@@ -25,8 +25,8 @@ pub(crate) enum Step {
     Tagged(u64, usize, &'static str),
     SetTag(&'static str, u64, usize),
     CreateTag(u64, usize),
-    /// From and to; what is to be renamed is set before.
-    Rename(&'static str, &'static str),
+    /// From, to, and the blob that the tag points to.
+    Rename(&'static str, &'static str, u64, usize),
     DropTags(&'static str),
     /// Seed, length, first and last chunk.
     Bao(u64, usize, u64, u64),
@@ -58,7 +58,9 @@ pub(crate) async fn run(step: Step, store: &FsStore, world: &mut World, user: &P
         Tagged(seed, len, tag) => tagged(store, world, content(seed, len), tag).await,
         SetTag(tag, seed, len) => set_tag(store, world, tag, Some(HashAndFormat::raw(hash(seed, len)))).await,
         CreateTag(seed, len) => create_tag(store, world, HashAndFormat::raw(hash(seed, len))).await,
-        Rename(from, to) => rename(store, world, from, to).await,
+        Rename(from, to, seed, len) => {
+            rename(store, world, from, to, HashAndFormat::raw(hash(seed, len))).await
+        }
         DropTags(prefix) => drop_tags(store, world, prefix).await,
         Bao(seed, len, first, end) => take_bao(store, world, content(seed, len), chunks(first..end)).await,
         Write(seed, len, first, end) => write(store, world, content(seed, len), chunks(first..end)).await,
@@ -132,9 +134,13 @@ async fn create_tag(store: &FsStore, world: &mut World, content: HashAndFormat) 
     result.map(drop)
 }
 
-async fn rename(store: &FsStore, world: &mut World, from: &'static str, to: &'static str) -> Result<()> {
-    let content = HashAndFormat::hash_seq(Hash::new(from));
-    set_tag(store, world, from, Some(content)).await?;
+async fn rename(
+    store: &FsStore,
+    world: &mut World,
+    from: &'static str,
+    to: &'static str,
+    content: HashAndFormat,
+) -> Result<()> {
     let result = store.rename_tag(from.into(), to.into()).await;
     world.tag(&from.into(), None, &result);
     world.tag(&to.into(), Some(content), &result);
@@ -187,7 +193,7 @@ fn note_partial(
     result: &Result<()>,
     completes: Completes,
 ) {
-    let before = world.synced(&Hash::new(data));
+    let (before, complete) = (world.synced(&Hash::new(data)), world.may_be_complete(&Hash::new(data)));
     if before == ChunkRanges::all() {
         return;
     }
@@ -198,6 +204,10 @@ fn note_partial(
         world.blob(data, Has::Partial(before), result);
     }
     world.blob(data, if whole { Has::Complete } else { Has::Partial(after) }, result);
+    if complete {
+        // Nothing was to be done, if it was.
+        world.blob::<()>(data, Has::Complete, &Err(Error::Cancelled));
+    }
 }
 
 async fn delete(store: &FsStore, world: &mut World, data: Bytes) -> Result<()> {

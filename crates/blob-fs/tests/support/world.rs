@@ -51,6 +51,19 @@ impl World {
         }
     }
 
+    /// Takes in what is known about other keys.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.contents.extend(other.contents);
+        self.blobs.extend(other.blobs);
+        self.tags.extend(other.tags);
+        self.unknown_tags |= other.unknown_tags;
+    }
+
+    /// All blobs that were ever there.
+    pub(crate) fn blobs(&self) -> Vec<Hash> {
+        self.blobs.keys().copied().collect()
+    }
+
     /// The chunks that are there in all states.
     pub(crate) fn synced(&self, hash: &Hash) -> ChunkRanges {
         let states = self.blobs.get(hash).map(Vec::as_slice).unwrap_or_default();
@@ -60,6 +73,10 @@ impl World {
             Has::Complete => ChunkRanges::all(),
         };
         states.iter().map(chunks).reduce(|a, b| a & b).unwrap_or_else(ChunkRanges::empty)
+    }
+
+    pub(crate) fn may_be_complete(&self, hash: &Hash) -> bool {
+        self.blobs.get(hash).is_some_and(|states| states.contains(&Has::Complete))
     }
 
     /// The tags that may be there and start with a prefix.
@@ -85,8 +102,7 @@ impl World {
     /// Checks a store that was just opened: what it says now it has to go on saying.
     pub(crate) async fn settle(&mut self, store: &FsStore) {
         self.check(store).await;
-        let hashes: Vec<Hash> = self.blobs.keys().copied().collect();
-        for hash in hashes {
+        for hash in self.blobs() {
             let seen = self.see_blob(store, &hash).await;
             self.blobs.insert(hash, vec![seen]);
         }
