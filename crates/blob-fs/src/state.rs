@@ -1,7 +1,7 @@
 //! What the state lock guards (E18, E19): the queue, the pending view and the visible view. No I/O happens here.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -304,19 +304,28 @@ impl State {
 
     /// The segments of the records that a group makes dead; `None` stands for the group's own (E56).
     pub(crate) fn kills(&self, group: &[Txn]) -> Vec<SmallVec<[Option<u32>; 1]>> {
-        let resolve = |queued: &Queued, i: usize, killed: &Killed| match killed {
-            Killed::Nothing => Some(0),
-            Killed::Segment(segment) => Some(*segment),
-            // Published while this one waited, or else in this group, before it.
-            Killed::Queued => match queued.op.keys().get(i) {
-                Some(Key::Blob(hash)) => self.pending.blobs.get(hash).and_then(|p| p.before),
-                Some(Key::Tag(tag)) => self.pending.tags.get(tag).and_then(|p| p.before),
-                None => None,
-            },
+        let mut in_group = HashSet::new();
+        let mut resolve = |(key, killed): (Key, &Killed)| {
+            let segment = match killed {
+                Killed::Nothing => Some(0),
+                Killed::Segment(segment) => Some(*segment),
+                Killed::Queued if in_group.contains(&key) => None,
+                // Published while this one waited.
+                Killed::Queued => self.published_before(&key),
+            };
+            in_group.insert(key);
+            segment
         };
         let ops = group.iter().flat_map(|txn| &txn.ops);
-        ops.map(|queued| queued.killed.iter().enumerate().map(|(i, k)| resolve(queued, i, k)).collect())
+        ops.map(|queued| queued.op.keys().into_iter().zip(&queued.killed).map(&mut resolve).collect())
             .collect()
+    }
+
+    fn published_before(&self, key: &Key) -> Option<u32> {
+        match key {
+            Key::Blob(hash) => self.pending.blobs.get(hash).and_then(|pending| pending.before),
+            Key::Tag(tag) => self.pending.tags.get(tag).and_then(|pending| pending.before),
+        }
     }
 
     /// Makes a group visible, in log order, and tells who waits (E21).

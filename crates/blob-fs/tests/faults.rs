@@ -224,7 +224,7 @@ async fn sweep<F: Future<Output = bool>>(mut round: impl FnMut(Plan, Durability,
 async fn hurry<T>(name: impl std::fmt::Debug, round: impl Future<Output = T>) -> T {
     let context = format!("{name:?}");
     let guard = Context(&context);
-    let done = tokio::time::timeout(Duration::from_secs(60), round).await.expect("it hangs");
+    let done = tokio::time::timeout(Duration::from_mins(1), round).await.expect("it hangs");
     std::mem::forget(guard);
     done
 }
@@ -355,12 +355,12 @@ async fn failed_creation_can_be_repeated() {
 }
 
 /// What one task does to keys of its own while operations fail.
-fn any_step(task: u64, dice: &mut Dice) -> Step {
+fn any_step(task: usize, dice: &mut Dice) -> Step {
     const TAGS: [[&str; 3]; 4] =
         [["0/a", "0/b", "0/"], ["1/a", "1/b", "1/"], ["2/a", "2/b", "2/"], ["3/a", "3/b", "3/"]];
-    let seed = 1000 * (task + 1) + dice.roll(6);
+    let seed = 1000 * (task as u64 + 1) + dice.roll(6);
     let len = [500, 20_000, 66_000, 90_000, 40_000, 120_000][(seed % 6) as usize];
-    let [a, b, both] = TAGS[task as usize];
+    let [a, b, both] = TAGS[task];
     let end = (len as u64).div_ceil(1024);
     match dice.roll(14) {
         0..4 => Import(seed, len),
@@ -376,8 +376,8 @@ fn any_step(task: u64, dice: &mut Dice) -> Step {
     }
 }
 
-async fn work_under_faults(store: FsStore, task: u64, seed: u64, user: PathBuf) -> World {
-    let (mut world, mut dice) = (World::default(), Dice(seed * 100 + task));
+async fn work_under_faults(store: FsStore, task: usize, seed: u64, user: PathBuf) -> World {
+    let (mut world, mut dice) = (World::default(), Dice(seed * 100 + task as u64));
     let user = user.join(task.to_string());
     std::fs::create_dir(&user).unwrap();
     for _ in 0..25 {
@@ -390,7 +390,7 @@ async fn work_under_faults(store: FsStore, task: u64, seed: u64, user: PathBuf) 
 fn keep_failing(vfs: &FaultVfs, seed: u64, ended: &AtomicBool) {
     let mut dice = Dice(seed);
     while !ended.load(Ordering::Acquire) {
-        let plan = PLANS[dice.roll(PLANS.len() as u64) as usize];
+        let plan = dice.pick(&PLANS);
         vfs.arm(Fault { repeat: Repeat::Once, ..armed(plan, 1 + dice.roll(60)) });
         while vfs.fired().is_none() && !ended.load(Ordering::Acquire) {
             std::thread::yield_now();

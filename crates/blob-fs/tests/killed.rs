@@ -2,7 +2,6 @@
 //! Whatever it had acknowledged is there afterwards, whole.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
-#![expect(clippy::indexing_slicing, reason = "helpers of tests are tests, too")]
 
 mod support;
 
@@ -172,7 +171,13 @@ impl Acknowledged {
             let set = store.get_tag(&tag.as_str().into()).await.unwrap();
             let last = targets.last().map(|(seed, len)| HashAndFormat::raw(hash(*seed, *len)));
             // One more may have been set that nobody acknowledged.
-            assert!(set.is_some() && (set == last || !targets.iter().any(|(seed, len)| Some(HashAndFormat::raw(hash(*seed, *len))) == set)));
+            assert!(
+                set.is_some()
+                    && (set == last
+                        || !targets
+                            .iter()
+                            .any(|(seed, len)| Some(HashAndFormat::raw(hash(*seed, *len))) == set))
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     pin::pin,
+    process::Command,
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
@@ -53,4 +54,18 @@ pub(crate) fn runtimes() -> [Runtime; 3] {
         Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap(),
         Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
     ]
+}
+
+/// Whether this process runs one test alone. Otherwise that test has been run, by its full name, in another process:
+/// for what cannot be done to a process in which other tests run.
+pub(crate) fn alone(name: &str) -> bool {
+    const ALONE: &str = "BLOB_FS_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    let output = test.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "there is no test {name}");
+    false
 }

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::{
+    drive::{alone, runtimes},
     home::{Home, SETUPS, Setup, open},
     sample::{Sample, chunks, import, present, status},
 };
@@ -201,8 +202,14 @@ async fn handle_prints_in_one_line() {
     }
 }
 
-#[tokio::test]
-async fn more_entries_are_read_than_files_may_be_open() {
+#[test]
+fn more_entries_are_read_than_files_may_be_open() {
+    if alone("get::more_entries_are_read_than_files_may_be_open") {
+        runtimes().iter().for_each(|runtime| runtime.block_on(read_500_entries()));
+    }
+}
+
+async fn read_500_entries() {
     let home = Home::with(|options| {
         options.inline_max = 0;
         options.open_files = 2;
@@ -250,7 +257,7 @@ async fn one_blob_is_read_by_many_at_once() {
 
 #[test]
 fn all_kinds_of_runtimes_will_do() {
-    for runtime in crate::drive::runtimes() {
+    for runtime in runtimes() {
         for setup in SETUPS {
             runtime.block_on(async {
                 let (home, store) = open(setup).await;

@@ -1,12 +1,15 @@
 //! The store on disk from outside: one module for each verb.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
+#![expect(clippy::indexing_slicing, reason = "helpers of tests are tests, too")]
+#![expect(clippy::pedantic, clippy::complexity, reason = "a test reads best as it happens")]
 
 mod drive;
 mod home;
 mod sample;
 mod sharing;
 
+mod cancel;
 mod claims;
 mod delete;
 mod export;
@@ -14,6 +17,7 @@ mod get;
 mod hostile;
 mod import;
 mod import_file;
+mod layout;
 mod lifecycle;
 mod listing;
 mod partial;

@@ -6,6 +6,9 @@ pub(crate) const HEADER: usize = 4096;
 pub(crate) const RECORD: usize = 80;
 pub(crate) const SMALL: u8 = 1;
 pub(crate) const DELETE: u8 = 5;
+pub(crate) const TAG_SET: u8 = 6;
+pub(crate) const TAG_DELETE: u8 = 7;
+pub(crate) const MARK: u8 = 9;
 
 /// A record as it lies in a segment.
 #[derive(Clone, Debug)]
