@@ -79,6 +79,8 @@ impl Committer {
                 }
                 Phase::Closing => {
                     drop(state);
+                    // Handles may have gone since, and the next opening has less to do.
+                    self.remove_orphans();
                     while self.commit()? {}
                     return Ok(());
                 }

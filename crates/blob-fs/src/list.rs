@@ -79,8 +79,8 @@ pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Ta
                     .extend(overlay.tags.range::<Tag, _>(bounds).map(|(tag, change)| (tag.clone(), *change)));
             }
         }
-        let hidden = state.queued_tags().filter(|(tag, content)| content.is_none() && range.contains(tag));
-        changes.extend(hidden.map(|(tag, _)| (tag.clone(), Change::Removed)));
+        let hidden = state.hidden_tags().filter(|tag| range.contains(tag));
+        changes.extend(hidden.map(|tag| (tag.clone(), Change::Removed)));
         Look::Ask(changes)
     };
     engine.look(known, |reader, changes| {

@@ -108,6 +108,8 @@ struct PendingBlob {
     state: Option<BlobState>,
     /// The segment of the record before it, once that is published while this one waits.
     before: Option<u32>,
+    /// How many removals are queued, this one or before it: they are seen already (E3).
+    removals: usize,
     /// Imports of the same blob that wait for this record.
     joined: Vec<oneshot::Sender<Outcome>>,
 }
@@ -117,6 +119,7 @@ struct PendingTag {
     seq: u64,
     content: Option<HashAndFormat>,
     before: Option<u32>,
+    removals: usize,
 }
 
 /// What the index said about the keys of an operation, before the lock was taken.
@@ -219,11 +222,6 @@ impl State {
         row.map(|row| (row.content, Killed::Segment(row.place.segment)))
     }
 
-    /// Tags that the pending view has and the visible one may not.
-    pub(crate) fn queued_tags(&self) -> impl Iterator<Item = (&Tag, Option<HashAndFormat>)> {
-        self.pending.tags.iter().map(|(tag, pending)| (tag, pending.content))
-    }
-
     /// Tags of a range that the index may not have, removed ones among them.
     pub(crate) fn recent_tags(&self, range: &TagRange) -> impl Iterator<Item = &Tag> {
         let overlays = self.visible.frozen.as_deref().into_iter().chain([&self.visible.active]);
@@ -233,7 +231,7 @@ impl State {
 
     /// Whether a removal of the blob is decided and not yet durable: it is hidden already (E3).
     pub(crate) fn is_hidden(&self, hash: &Hash) -> bool {
-        self.pending.blobs.get(hash).is_some_and(|pending| pending.state.is_none())
+        self.pending.blobs.get(hash).is_some_and(|pending| pending.removals > 0)
     }
 
     /// Whether a tag is going to be set.
@@ -243,12 +241,17 @@ impl State {
 
     /// Blobs whose removal is decided and not yet durable.
     pub(crate) fn hidden_blobs(&self) -> impl Iterator<Item = Hash> {
-        self.pending.blobs.iter().filter(|(_, pending)| pending.state.is_none()).map(|(hash, _)| *hash)
+        self.pending.blobs.iter().filter(|(_, pending)| pending.removals > 0).map(|(hash, _)| *hash)
     }
 
     /// Whether a removal of the tag is decided and not yet durable.
     pub(crate) fn is_tag_hidden(&self, tag: &Tag) -> bool {
-        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_none())
+        self.pending.tags.get(tag).is_some_and(|pending| pending.removals > 0)
+    }
+
+    /// Tags whose removal is decided and not yet durable.
+    pub(crate) fn hidden_tags(&self) -> impl Iterator<Item = &Tag> {
+        self.pending.tags.iter().filter(|(_, pending)| pending.removals > 0).map(|(tag, _)| tag)
     }
 
     /// Waits for the record of a blob that is queued; `None` if none is.
@@ -285,8 +288,11 @@ impl State {
                     let old = self.pending_blob(hash, looked);
                     killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
                     orphans.extend(old.and_then(|(state, _)| orphan(*hash, state, new)));
-                    let joined = self.pending.blobs.remove(hash).map(|p| p.joined).unwrap_or_default();
-                    self.pending.blobs.insert(*hash, PendingBlob { seq, state: new, before: None, joined });
+                    let (joined, removals) =
+                        self.pending.blobs.remove(hash).map(|p| (p.joined, p.removals)).unwrap_or_default();
+                    let removals = removals + usize::from(new.is_none());
+                    let pending = PendingBlob { seq, state: new, before: None, removals, joined };
+                    self.pending.blobs.insert(*hash, pending);
                 }
                 Key::Tag(tag) => {
                     let old = self.pending_tag(tag, looked);
@@ -295,7 +301,11 @@ impl State {
                         Op::TagSet { content, .. } => Some(*content),
                         _ => None,
                     };
-                    self.pending.tags.insert(tag.clone(), PendingTag { seq, content, before: None });
+                    let removals = self.pending.tags.get(tag).map_or(0, |pending| pending.removals);
+                    let removals = removals + usize::from(content.is_none());
+                    self.pending
+                        .tags
+                        .insert(tag.clone(), PendingTag { seq, content, before: None, removals });
                 }
             }
         }
@@ -388,7 +398,10 @@ impl State {
                     pending.joined.into_iter().for_each(|joined| drop(joined.send(Ok(()))));
                 }
             }
-            Some(pending) => pending.before = Some(segment),
+            Some(pending) => {
+                pending.before = Some(segment);
+                pending.removals -= usize::from(change.row().is_none());
+            }
             None => {}
         }
     }
@@ -396,7 +409,10 @@ impl State {
     fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>) {
         match self.pending.tags.get_mut(&tag) {
             Some(pending) if pending.seq == seq => drop(self.pending.tags.remove(&tag)),
-            Some(pending) => pending.before = Some(segment),
+            Some(pending) => {
+                pending.before = Some(segment);
+                pending.removals -= usize::from(change.row().is_none());
+            }
             None => {}
         }
         self.visible.active.tags.insert(tag, change);

@@ -131,7 +131,7 @@ fn check_after_drop(home: &Home, store: &FsStore, sample: &Sample) {
     match block_on(store.read_verified(sample.hash, 0..u64::MAX)) {
         Ok(bytes) => assert_eq!(bytes, sample.data),
         Err(error) => {
-            assert!(matches!(error, Error::NotFound { .. } | Error::Incomplete { .. }), "{error:?}")
+            assert!(matches!(error, Error::NotFound { .. } | Error::Incomplete { .. }), "{error:?}");
         }
     }
 }

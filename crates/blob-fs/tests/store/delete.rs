@@ -100,7 +100,7 @@ async fn deleted_blob_can_be_imported_again() {
         import(&store, &sample).await;
         let store = home.reopen(store).await;
         assert_eq!(store.read_verified(sample.hash, 0..u64::MAX).await.unwrap(), sample.data);
-        eventually(|| home.files().keys().filter(|name| name.ends_with(".data")).count() <= 1);
+        eventually(|| home.n_files("data") <= 1);
     }
 }
 
@@ -186,7 +186,7 @@ async fn deletion_and_import_at_once_end_in_one_or_the_other() {
             match store.read_verified(sample.hash, 0..u64::MAX).await {
                 Ok(bytes) => assert_eq!(bytes, sample.data),
                 Err(error) => {
-                    assert!(matches!(error, Error::NotFound { .. } | Error::Incomplete { .. }), "{error}")
+                    assert!(matches!(error, Error::NotFound { .. } | Error::Incomplete { .. }), "{error}");
                 }
             }
         }

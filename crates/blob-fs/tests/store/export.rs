@@ -14,7 +14,7 @@ use blob_traits::{
 
 use crate::{
     drive::eventually,
-    home::{Home, SETUPS, Setup, open},
+    home::{Home, SETUPS, Setup, has_extension, open},
     sample::{Sample, chunks, import, write},
 };
 
@@ -34,7 +34,7 @@ async fn export(store: &FsStore, home: &Home, sample: &Sample, mode: ExportMode)
 /// How many files hold bytes of a blob in the store.
 fn n_data_files(home: &Home, sample: &Sample) -> usize {
     let name = sample.hash.to_string();
-    home.files().keys().filter(|file| file.contains(&name) && file.ends_with(".data")).count()
+    home.files().keys().filter(|file| file.contains(&name) && has_extension(file, "data")).count()
 }
 
 #[tokio::test]

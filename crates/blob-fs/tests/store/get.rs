@@ -177,8 +177,8 @@ async fn status_follows_what_is_done() {
     seen.push(status(&store, sample.hash));
     store.delete(vec![sample.hash]).await.unwrap();
     seen.push(status(&store, sample.hash));
-    use EntryStatus::{Complete, NotFound, Partial};
-    assert_eq!(seen, [NotFound, Partial, Partial, Complete, NotFound]);
+    let [absent, partial] = [EntryStatus::NotFound, EntryStatus::Partial];
+    assert_eq!(seen, [absent, partial, partial, EntryStatus::Complete, absent]);
     assert_eq!(entry.hash(), sample.hash);
 }
 
@@ -205,7 +205,9 @@ async fn handle_prints_in_one_line() {
 #[test]
 fn more_entries_are_read_than_files_may_be_open() {
     if alone("get::more_entries_are_read_than_files_may_be_open") {
-        runtimes().iter().for_each(|runtime| runtime.block_on(read_500_entries()));
+        for runtime in runtimes() {
+            runtime.block_on(read_500_entries());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use blob_fs::{FsStore, Options};
 use blob_traits::prelude::*;
 use tempfile::TempDir;
 
-use crate::sharing::Sharing;
+use crate::altered::{Altered, Gate};
 
 /// The ways to set up a store that differ most in what they do with a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +80,19 @@ impl Home {
     pub(crate) fn sharing_blocks() -> Self {
         Self::with(|options| {
             options.inline_max = 0;
-            options.vfs = Arc::new(Sharing::default());
+            options.vfs = Arc::new(Altered { shares_blocks: true, ..Altered::default() });
         })
+    }
+
+    /// One whose log can be held up when a new segment is due, which it is after each blob of 64 KiB.
+    pub(crate) fn gated() -> (Self, Arc<Gate>) {
+        let gate = Arc::new(Gate::default());
+        let home = Self::with(|options| {
+            options.inline_max = 8 << 20;
+            options.segment_size = 64 << 10;
+            options.vfs = Arc::new(Altered { gate: gate.clone(), ..Altered::default() });
+        });
+        (home, gate)
     }
 
     pub(crate) async fn open(&self) -> FsStore {
@@ -124,6 +135,11 @@ impl Home {
         files
     }
 
+    /// How many files with this extension lie below the store's directory.
+    pub(crate) fn n_files(&self, extension: &str) -> usize {
+        self.files().keys().filter(|name| has_extension(name, extension)).count()
+    }
+
     /// How many files are in `temp/`.
     pub(crate) fn n_temporary(&self) -> usize {
         names(&self.inside("temp")).len()
@@ -135,6 +151,10 @@ pub(crate) async fn open(setup: Setup) -> (Home, FsStore) {
     let home = Home::new(setup);
     let store = home.open().await;
     (home, store)
+}
+
+pub(crate) fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
 fn names(dir: &Path) -> Vec<String> {

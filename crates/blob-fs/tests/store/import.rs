@@ -245,8 +245,7 @@ async fn same_content_from_many_tasks_is_one_blob() {
         assert_eq!(collect(store.blobs().await.unwrap()).await.unwrap(), [sample.hash]);
         assert_eq!(store.temp_tags().count(), 0);
         let store = home.reopen(store).await;
-        let n_data = home.files().keys().filter(|name| name.ends_with(".data")).count();
-        assert_eq!(n_data, usize::from(setup != Setup::AllInlined));
+        assert_eq!(home.n_files("data"), usize::from(setup != Setup::AllInlined));
         assert_eq!(store.read_to_bytes(sample.hash).await.unwrap(), sample.data);
     }
 }

@@ -111,7 +111,7 @@ async fn holes_are_zeros() {
     File::create(&path).unwrap().set_len(3_000_001).unwrap();
     for mode in MODES {
         let tag = import(&store, path.clone(), mode).await.unwrap();
-        assert_eq!(tag.hash(), blake3::hash(&[0; 3_000_001]).into());
+        assert_eq!(tag.hash(), blake3::hash(&vec![0; 3_000_001]).into());
         store.delete(vec![tag.hash()]).await.unwrap();
     }
 }
@@ -145,7 +145,7 @@ async fn file_that_changes_meanwhile_is_stored_as_it_was_read_or_refused() {
             let read = store.read_verified(tag.hash(), 0..u64::MAX).await;
             match read {
                 Ok(bytes) => {
-                    assert_eq!((blob_traits::Hash::new(&bytes), bytes.len() as u64), (tag.hash(), size))
+                    assert_eq!((blob_traits::Hash::new(&bytes), bytes.len() as u64), (tag.hash(), size));
                 }
                 Err(error) => assert!(matches!(error, Error::Changed { .. })),
             }

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use crate::{
     drive::alone,
-    home::{Home, SETUPS, Setup, open},
+    home::{Home, SETUPS, Setup, has_extension, open},
     sample::{Sample, chunks, import, present, status, write},
 };
 
@@ -27,18 +27,17 @@ pub(crate) async fn check_accounted(home: &Home, store: &FsStore) {
     let mut seen = BTreeMap::new();
     for name in home.files().into_keys() {
         let (dir, file) = name.rsplit_once('/').unwrap_or(("", &name));
-        if matches!(name.as_str(), "LOCK" | "index.redb") || (dir == "log" && file.ends_with(".seg")) {
+        if matches!(name.as_str(), "LOCK" | "index.redb") || (dir == "log" && has_extension(file, "seg")) {
             continue;
         }
         let (hash, rest) = file.split_once('-').unwrap_or_else(|| panic!("{name}"));
         let (no, extension) = rest.split_once('.').unwrap();
         let hash: Hash = hash.parse().unwrap();
-        let wanted = match dir {
-            "partial" => partial.contains(&hash) && ["data", "pairs", "bits"].contains(&extension),
-            _ => {
-                let subdir = format!("data/{:02x}", hash.as_bytes()[0]);
-                dir == subdir && complete.contains(&hash) && ["data", "obao4"].contains(&extension)
-            }
+        let wanted = if dir == "partial" {
+            partial.contains(&hash) && ["data", "pairs", "bits"].contains(&extension)
+        } else {
+            let subdir = format!("data/{:02x}", hash.as_bytes()[0]);
+            dir == subdir && complete.contains(&hash) && ["data", "obao4"].contains(&extension)
         };
         assert!(wanted, "{name}");
         assert_eq!(seen.entry(hash).or_insert_with(|| no.to_owned()), no, "{name}");

@@ -2,12 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests are tests, too")]
-#![expect(clippy::pedantic, clippy::complexity, reason = "a test reads best as it happens")]
 
+mod altered;
 mod drive;
 mod home;
 mod sample;
-mod sharing;
 
 mod cancel;
 mod claims;
@@ -22,5 +21,7 @@ mod lifecycle;
 mod listing;
 mod partial;
 mod progress;
+mod queued;
+mod race;
 mod reference;
 mod tags;

@@ -109,9 +109,9 @@ async fn synced_partial_blob_survives_a_drop_and_what_came_later_need_not() {
             let mut writer = entry.batch_writer().await.unwrap();
             writer.write_batch(sample.size(), sample.items(&synced)).await.unwrap();
             if sync_store {
-                store.sync().await.unwrap()
+                store.sync().await.unwrap();
             } else {
-                writer.sync().await.unwrap()
+                writer.sync().await.unwrap();
             }
             writer.write_batch(sample.size(), sample.items(&chunks(64..80))).await.unwrap();
             drop((entry, writer, store));

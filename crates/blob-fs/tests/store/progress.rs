@@ -193,8 +193,7 @@ async fn dropped_future_ends_the_work_also_when_the_channel_is_full() {
         for source in sources(&sample, &home.user("source")) {
             let (progress, receiver) = Progress::channel(capacity);
             let import = store.import(source, BlobFormat::Raw.into(), progress);
-            let _ =
-                futures_lite::future::or(async { drop(import.await) }, wait_full(&receiver, capacity)).await;
+            futures_lite::future::or(async { drop(import.await) }, wait_full(&receiver, capacity)).await;
             eventually(|| receiver.sender_strong_count() == 0);
             store.delete(vec![sample.hash]).await.unwrap();
             eventually(|| home.n_temporary() == 0 && store.temp_tags().count() == 0);
@@ -203,8 +202,7 @@ async fn dropped_future_ends_the_work_also_when_the_channel_is_full() {
         for mode in [ExportMode::Copy, ExportMode::TryReference] {
             let (progress, receiver) = Progress::channel(capacity);
             let export = store.export(sample.hash, home.user("target"), mode, progress);
-            let _ =
-                futures_lite::future::or(async { drop(export.await) }, wait_full(&receiver, capacity)).await;
+            futures_lite::future::or(async { drop(export.await) }, wait_full(&receiver, capacity)).await;
             eventually(|| receiver.sender_strong_count() == 0);
             assert!(home.user_names().iter().all(|name| !name.starts_with('.')));
             let _ = std::fs::remove_file(home.user("target"));

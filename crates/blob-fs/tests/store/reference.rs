@@ -15,7 +15,7 @@ use blob_traits::{
 use bytes::Bytes;
 
 use crate::{
-    home::{Home, SETUPS, Setup, open},
+    home::{Home, SETUPS, Setup, has_extension, open},
     sample::{Sample, chunks, import, status},
 };
 
@@ -47,10 +47,12 @@ async fn referred(aged: bool) -> (Home, FsStore, Sample, PathBuf) {
 }
 
 /// What may become of a file, and whether its bytes are the same afterwards.
-const CHANGES: [(&str, bool, fn(&Path)); 14] = [
+type Change = (&'static str, bool, fn(&Path));
+
+const CHANGES: [Change; 14] = [
     ("nothing", true, |_| {}),
     ("touched", true, |path| {
-        File::options().write(true).open(path).unwrap().set_modified(SystemTime::now()).unwrap()
+        File::options().write(true).open(path).unwrap().set_modified(SystemTime::now()).unwrap();
     }),
     ("its mode changed", true, |path| fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap()),
     ("linked", true, |path| fs::hard_link(path, path.with_extension("link")).unwrap()),
@@ -71,10 +73,10 @@ const CHANGES: [(&str, bool, fn(&Path)); 14] = [
         File::options().write(true).open(path).unwrap().set_modified(before).unwrap();
     }),
     ("cut off", false, |path| {
-        File::options().write(true).open(path).unwrap().set_len(SIZE as u64 - 1).unwrap()
+        File::options().write(true).open(path).unwrap().set_len(SIZE as u64 - 1).unwrap();
     }),
     ("longer", false, |path| {
-        File::options().write(true).open(path).unwrap().set_len(SIZE as u64 + 1).unwrap()
+        File::options().write(true).open(path).unwrap().set_len(SIZE as u64 + 1).unwrap();
     }),
     ("emptied", false, |path| drop(File::create(path).unwrap())),
     ("replaced by another", false, |path| {
@@ -148,7 +150,7 @@ async fn file_is_used_where_it_lies_and_survives_reopening() {
             let stored: u64 = home
                 .files()
                 .into_iter()
-                .filter(|(name, _)| name.ends_with(".data"))
+                .filter(|(name, _)| has_extension(name, "data"))
                 .map(|(_, len)| len)
                 .sum();
             assert_eq!(stored, 0, "{setup:?}");
