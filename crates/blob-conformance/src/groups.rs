@@ -1,0 +1,42 @@
+//! The cases, in groups. Each is a function whose signature says what it needs of a store.
+
+use blob_traits::Store;
+
+use crate::Group;
+
+pub mod concurrency;
+pub mod consistency_check;
+pub mod crash;
+pub mod export;
+pub mod gc;
+pub mod get_put;
+pub mod import;
+pub mod limits_hostile;
+pub mod partial_batch_writer;
+pub mod progress_cancel;
+pub mod seen_in_the_wild;
+pub mod shutdown_reopen;
+pub mod tags;
+pub mod temp_tags;
+pub mod validate_repair;
+
+/// All groups.
+pub fn all<S: Store>() -> Vec<Group<S>> {
+    vec![
+        get_put::group(),
+        partial_batch_writer::group(),
+        import::group(),
+        export::group(),
+        tags::group(),
+        temp_tags::group(),
+        gc::group(),
+        validate_repair::group(),
+        consistency_check::group(),
+        progress_cancel::group(),
+        concurrency::group(),
+        crash::group(),
+        limits_hostile::group(),
+        shutdown_reopen::group(),
+        seen_in_the_wild::group(),
+    ]
+}
