@@ -20,7 +20,7 @@ pub struct Home {
 
 #[derive(Default)]
 struct Shared {
-    kept: Option<Arc<dyn Any + Send + Sync>>,
+    kept: Vec<Arc<dyn Any + Send + Sync>>,
     faults: Option<Arc<dyn Faults>>,
 }
 
@@ -96,10 +96,10 @@ impl Home {
     /// type return it.
     pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut shared = self.shared();
-        let kept = shared.kept.clone().and_then(|kept| kept.downcast().ok());
+        let kept = shared.kept.iter().find_map(|kept| kept.clone().downcast().ok());
         kept.unwrap_or_else(|| {
             let new = Arc::new(make());
-            shared.kept = Some(new.clone());
+            shared.kept.push(new.clone());
             new
         })
     }

@@ -35,6 +35,7 @@
 
 mod audit;
 mod case;
+pub mod controls;
 mod dice;
 pub mod groups;
 mod harness;
