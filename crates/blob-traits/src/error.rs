@@ -75,6 +75,12 @@ pub enum Error {
         /// What is wrong with it.
         reason: InvalidBatch,
     },
+    /// An entry was handed to a [`DynStore`](crate::dynamic::DynStore) over another type of store.
+    #[error("the entry of blob {hash} comes from another type of store")]
+    ForeignEntry {
+        /// The blob.
+        hash: Hash,
+    },
     /// Bytes from a stream, a file or the store do not belong to the hash.
     #[error("bytes at {offset} do not belong to blob {hash}")]
     Mismatch {
@@ -311,6 +317,7 @@ impl Error {
             Self::SizeUnverified { .. } => "size-unverified",
             Self::TooLarge { .. } => "too-large",
             Self::InvalidBatch { .. } => "invalid-batch",
+            Self::ForeignEntry { .. } => "foreign-entry",
             Self::Mismatch { .. } => "mismatch",
             Self::Changed { .. } => "changed",
             Self::Damaged { .. } => "damaged",
@@ -343,6 +350,7 @@ impl Error {
             | Self::SizeConflict { hash, .. }
             | Self::SizeUnverified { hash }
             | Self::InvalidBatch { hash, .. }
+            | Self::ForeignEntry { hash }
             | Self::Mismatch { hash, .. }
             | Self::Changed { hash, .. }
             | Self::Damaged { hash, .. }
@@ -375,6 +383,7 @@ impl Error {
             Self::NotFound { .. } | Self::TagNotFound { .. } | Self::FileNotFound { .. } => K::NotFound,
             Self::Incomplete { .. } => K::UnexpectedEof,
             Self::InvalidBatch { .. }
+            | Self::ForeignEntry { .. }
             | Self::SizeConflict { .. }
             | Self::SizeUnverified { .. }
             | Self::TagTooLong { .. }
