@@ -14,7 +14,7 @@
 //!   imports the [`prelude`].
 //! - Conveniences are blanket extension traits: [`MapExt`], [`MapMutExt`], [`ImportExt`], [`ExportExt`],
 //!   [`ReadTagsExt`], [`WriteTagsExt`].
-//! - Over other stores: [`dynamic::DynStore`] hides which backend it is.
+//! - Over other stores: [`dynamic::DynStore`] hides which backend it is, [`ReadOnly`] takes the writing away.
 //! - For backends: [`TempTagRegistry`], [`PartialTree`], [`blocking`], [`tree`].
 //!
 //! # Why not
@@ -62,6 +62,7 @@ mod map_mut_ext;
 mod partial;
 mod progress;
 mod range_spec;
+mod read_only;
 mod reader;
 mod store;
 mod tag;
@@ -90,6 +91,7 @@ pub use map_mut_ext::MapMutExt;
 pub use partial::{BatchPlan, PartialError, PartialTree, PlannedLeaf, PlannedParent, StoredParent};
 pub use progress::{Cancelled, Progress};
 pub use range_spec::{RangeSpec, RangeSpecError};
+pub use read_only::{ReadOnly, ReadOnlyEntry};
 pub use reader::BlobReader;
 pub use store::{ReadableStore, Store};
 pub use tag::{MAX_TAG_LEN, Tag, TagRange};
