@@ -1,14 +1,17 @@
 //! The one error of every store.
 
-use std::{fmt, io, path::PathBuf};
+mod info;
+
+use std::{io, path::PathBuf};
 
 use bao_tree::{
     ChunkNum,
     io::{DecodeError, EncodeError},
 };
-use serde::{Deserialize, Serialize};
 
 use crate::{Hash, Tag};
+
+pub use info::ErrorInfo;
 
 /// What every call of a store returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -71,6 +74,12 @@ pub enum Error {
         hash: Hash,
         /// What is wrong with it.
         reason: InvalidBatch,
+    },
+    /// An entry was handed to a [`DynStore`](crate::dynamic::DynStore) over another type of store.
+    #[error("the entry of blob {hash} comes from another type of store")]
+    ForeignEntry {
+        /// The blob.
+        hash: Hash,
     },
     /// Bytes from a stream, a file or the store do not belong to the hash.
     #[error("bytes at {offset} do not belong to blob {hash}")]
@@ -308,6 +317,7 @@ impl Error {
             Self::SizeUnverified { .. } => "size-unverified",
             Self::TooLarge { .. } => "too-large",
             Self::InvalidBatch { .. } => "invalid-batch",
+            Self::ForeignEntry { .. } => "foreign-entry",
             Self::Mismatch { .. } => "mismatch",
             Self::Changed { .. } => "changed",
             Self::Damaged { .. } => "damaged",
@@ -340,6 +350,7 @@ impl Error {
             | Self::SizeConflict { hash, .. }
             | Self::SizeUnverified { hash }
             | Self::InvalidBatch { hash, .. }
+            | Self::ForeignEntry { hash }
             | Self::Mismatch { hash, .. }
             | Self::Changed { hash, .. }
             | Self::Damaged { hash, .. }
@@ -372,6 +383,7 @@ impl Error {
             Self::NotFound { .. } | Self::TagNotFound { .. } | Self::FileNotFound { .. } => K::NotFound,
             Self::Incomplete { .. } => K::UnexpectedEof,
             Self::InvalidBatch { .. }
+            | Self::ForeignEntry { .. }
             | Self::SizeConflict { .. }
             | Self::SizeUnverified { .. }
             | Self::TagTooLong { .. }
@@ -423,44 +435,6 @@ impl From<Error> for io::Error {
     }
 }
 
-/// The serializable form of an [`Error`], the payload of `Abort` events.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorInfo {
-    /// [`Error::code`].
-    pub code: String,
-    /// The message, with those of its sources.
-    pub message: String,
-    /// [`Error::hash`].
-    pub hash: Option<Hash>,
-    /// [`Error::path`]; what is no UTF-8 in it is replaced.
-    pub path: Option<String>,
-}
-
-impl From<&Error> for ErrorInfo {
-    fn from(error: &Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(e) = source {
-            message = if message.is_empty() { e.to_string() } else { format!("{message}: {e}") };
-            source = e.source();
-        }
-        Self {
-            code: error.code().to_owned(),
-            message,
-            hash: error.hash(),
-            path: error.path().map(|p| p.to_string_lossy().into_owned()),
-        }
-    }
-}
-
-impl fmt::Display for ErrorInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for ErrorInfo {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -483,13 +457,5 @@ mod tests {
     fn a_full_disk_is_named_as_such() {
         let error = Error::io("write", "/x", io::Error::from(io::ErrorKind::StorageFull));
         assert!(matches!(error, Error::NoSpace { .. }));
-    }
-
-    #[test]
-    fn the_serializable_form_carries_the_chain() {
-        let error = Error::io("read", "/x", io::Error::other("broken"));
-        let info = ErrorInfo::from(&error);
-        assert_eq!((info.code.as_str(), info.message.as_str()), ("io", "read /x: broken"));
-        assert_eq!(info.path.as_deref(), Some("/x"));
     }
 }

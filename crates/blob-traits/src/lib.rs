@@ -14,13 +14,15 @@
 //!   imports the [`prelude`].
 //! - Conveniences are blanket extension traits: [`MapExt`], [`MapMutExt`], [`ImportExt`], [`ExportExt`],
 //!   [`ReadTagsExt`], [`WriteTagsExt`].
+//! - Over other stores: [`dynamic::DynStore`] hides which backend it is, [`ReadOnly`] takes the writing away.
 //! - For backends: [`TempTagRegistry`], [`PartialTree`], [`blocking`], [`tree`].
 //!
 //! # Why not
 //!
 //! - *one large trait*: a store for a test should take under a hundred lines, and a capability that is missing should
 //!   be missing at compile time.
-//! - *`dyn Store`*: the methods return `impl Future`, so that nothing is boxed where the backend is known.
+//! - *`dyn Store`*: the methods return `impl Future`, so that nothing is boxed where the backend is known. Where it is
+//!   chosen at run time there is [`dynamic::DynStore`].
 //! - *default methods*: an implementer would inherit a behaviour without having seen it; conveniences live in the
 //!   extension traits, where nobody can override them.
 //!
@@ -42,6 +44,7 @@
 mod blob_size;
 pub mod blocking;
 mod collection;
+pub mod dynamic;
 mod entry;
 mod error;
 mod export;
@@ -59,6 +62,7 @@ mod map_mut_ext;
 mod partial;
 mod progress;
 mod range_spec;
+mod read_only;
 mod reader;
 mod store;
 mod tag;
@@ -87,6 +91,7 @@ pub use map_mut_ext::MapMutExt;
 pub use partial::{BatchPlan, PartialError, PartialTree, PlannedLeaf, PlannedParent, StoredParent};
 pub use progress::{Cancelled, Progress};
 pub use range_spec::{RangeSpec, RangeSpecError};
+pub use read_only::{ReadOnly, ReadOnlyEntry};
 pub use reader::BlobReader;
 pub use store::{ReadableStore, Store};
 pub use tag::{MAX_TAG_LEN, Tag, TagRange};
