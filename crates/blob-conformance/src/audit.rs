@@ -10,13 +10,12 @@ use tokio::runtime::Runtime;
 
 use crate::{Failure, Outcome, suite::Backend};
 
-/// Work that nobody waits for any more ends within this time.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Waits for what is on its way out, and fails where something stays.
-pub(crate) fn audit<S>(backend: &Backend<S>, dir: &Path, runtime: &Runtime) -> Outcome {
+///
+/// Work that nobody waits for any more ends within `patience`.
+pub(crate) fn audit<S>(backend: &Backend<S>, dir: &Path, runtime: &Runtime, patience: Duration) -> Outcome {
     let metrics = runtime.metrics();
-    eventually("tasks are still running", || match metrics.num_alive_tasks() {
+    eventually(patience, "tasks are still running", || match metrics.num_alive_tasks() {
         0 => Vec::new(),
         n => {
             // A runtime of one thread runs its tasks in here only.
@@ -24,23 +23,23 @@ pub(crate) fn audit<S>(backend: &Backend<S>, dir: &Path, runtime: &Runtime) -> O
             vec![format!("{n} tasks")]
         }
     })?;
-    eventually("files are still open", || open_files(dir))?;
+    eventually(patience, "files are still open", || open_files(dir))?;
     match backend.leftovers {
-        Some(find) => eventually("files were left behind", || {
+        Some(find) => eventually(patience, "files were left behind", || {
             find(&dir.join("store")).unwrap_or_else(|e| vec![format!("(cannot look: {e})")])
         }),
         None => Ok(()),
     }
 }
 
-fn eventually(what: &str, mut found: impl FnMut() -> Vec<String>) -> Outcome {
+fn eventually(patience: Duration, what: &str, mut found: impl FnMut() -> Vec<String>) -> Outcome {
     let begun = Instant::now();
     loop {
         let left = found();
         if left.is_empty() {
             return Ok(());
         }
-        if begun.elapsed() > PATIENCE {
+        if begun.elapsed() > patience {
             return Err(Failure::from(format!("{what} after the store was closed: {}", left.join(", "))));
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -9,8 +9,11 @@ mod defect;
 mod entry;
 mod export;
 mod import;
+mod opening;
+mod program;
 mod tags;
 
 pub use broken::Broken;
 pub use defect::Defect;
 pub use entry::{BrokenEntry, BrokenOutboard, BrokenReader, BrokenWriter};
+pub use program::Controls;

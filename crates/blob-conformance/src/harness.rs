@@ -28,7 +28,7 @@ const DEEP_LIMIT: Duration = Duration::from_hours(1);
 /// It understands the arguments of Rust's own test harness (a filter, `--exact`, `--list`, `--test-threads`, ...), and
 /// these variables: `BLOB_CONFORMANCE_SEED` (a number; the same seed makes the same run), `BLOB_CONFORMANCE_DEEP=1` (runs the
 /// cases that take minutes), `BLOB_CONFORMANCE_BLESS=1` (writes the manifest), `BLOB_CONFORMANCE_REPORT` (a file to which one
-/// line of JSON is added for each trial).
+/// line of JSON is added for each trial), `BLOB_CONFORMANCE_BACKEND` (the one configuration to run).
 pub struct Harness {
     manifest: Option<PathBuf>,
     planned: Vec<Planned>,
@@ -70,6 +70,9 @@ impl Harness {
     #[expect(clippy::needless_pass_by_value, reason = "a suite is made to be added")]
     pub fn suite<S: Clone + Send + Sync + 'static>(mut self, suite: Suite<S>) -> Self {
         let name = suite.backend.name.clone();
+        if variable("BACKEND").is_some_and(|only| only != name) {
+            return self;
+        }
         self.holders.push((name.clone(), process::holder(suite.backend.open.clone())));
         for (group, case) in &suite.cases {
             let plan = suite.plan(case);
@@ -123,20 +126,14 @@ impl Harness {
         if let Some(code) = process::act_as_holder(&self.holders) {
             return code;
         }
-        let report = match variable("REPORT").map(PathBuf::from) {
-            None => Report::default(),
-            Some(path) => match Report::append_to(&path) {
-                Ok(report) => report,
-                Err(e) => {
-                    eprintln!("cannot write the report {}: {e}", path.display());
-                    return ExitCode::FAILURE;
-                }
-            },
+        let report = match open_report() {
+            Ok(report) => Arc::new(report),
+            Err(code) => return code,
         };
-        let report = Arc::new(report);
         let mut tests: Vec<_> =
             self.planned.into_iter().map(|planned| planned.into_test(report.clone())).collect();
-        if let Some(path) = self.manifest {
+        // A part of the configurations says nothing of the whole.
+        if let Some(path) = self.manifest.filter(|_| variable("BACKEND").is_none()) {
             let named = self.named;
             let check = move || named.check(&path, is_set("BLESS")).map_err(Failed::from);
             tests.push(Test::test("manifest::is_what_the_suite_does", check));
@@ -190,6 +187,15 @@ fn replay_command(name: &str) -> String {
     let target = target.as_deref().and_then(|stem| stem.rsplit_once('-')).map_or("TARGET", |(name, _)| name);
     let seed = base_seed();
     format!("BLOB_CONFORMANCE_SEED={seed} cargo test --test {target} -- --exact '{name}'")
+}
+
+/// The report that was asked for.
+pub(crate) fn open_report() -> Result<Report, ExitCode> {
+    let Some(path) = variable("REPORT").map(PathBuf::from) else { return Ok(Report::default()) };
+    Report::append_to(&path).map_err(|e| {
+        eprintln!("cannot write the report {}: {e}", path.display());
+        ExitCode::FAILURE
+    })
 }
 
 /// The seed of the run.

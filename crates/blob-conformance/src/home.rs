@@ -82,6 +82,11 @@ impl Home {
         self
     }
 
+    /// The same home as seen by a store that knows no limit.
+    pub(crate) fn without_limit(&self) -> Self {
+        Self { max_blob_size: None, ..self.clone() }
+    }
+
     /// The directory of the store. A backend without files ignores it.
     pub fn dir(&self) -> &Path {
         &self.dir

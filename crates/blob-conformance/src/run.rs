@@ -111,7 +111,8 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
         }));
         let outcome = match ran {
             Ok(Ok(())) => {
-                catch_unwind(AssertUnwindSafe(|| audit(&backend, trial.dir(), &runtime))).unwrap_or(Ok(()))
+                catch_unwind(AssertUnwindSafe(|| audit(&backend, trial.dir(), &runtime, trial.patience())))
+                    .unwrap_or(Ok(()))
             }
             Ok(Err(failure)) => Err(failure),
             // What it said has been gathered.

@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use blob_traits::Result;
@@ -202,6 +203,11 @@ impl<S: Clone> Trial<S> {
     /// Says that threads of this trial panic on purpose.
     pub fn expect_panics(&self) {
         self.panics_are_expected.store(true, Ordering::Relaxed);
+    }
+
+    /// How long to wait for what is on its way out. A broken store may keep it for ever.
+    pub(crate) fn patience(&self) -> Duration {
+        if self.is_control { Duration::from_millis(300) } else { Duration::from_secs(10) }
     }
 
     pub(crate) fn panics_are_expected(&self) -> bool {

@@ -12,9 +12,8 @@ use std::{
 
 use bao_tree::ChunkRanges;
 use blob_traits::{
-    BaoBlobSize, BlobStatus, Delete, EntryStatus, Error, Hash, HashAndFormat, Lifecycle, ListBlobs, Map,
-    MapEntry, MapMut, ReadTags, Result, Store, Tag, TagRange, TempTag, TempTagRegistry, TempTags, WriteTags,
-    collect,
+    BaoBlobSize, BlobStatus, Delete, EntryStatus, Error, Hash, HashAndFormat, Lifecycle, Map, MapEntry,
+    MapMut, Result, Store, Tag, TagRange, TempTag, TempTagRegistry, TempTags, collect,
 };
 
 use super::{
@@ -41,14 +40,11 @@ pub(super) struct Notes {
     /// Issues tags that hold nothing in the store.
     pub(super) elsewhere: TempTagRegistry,
     has_shut_down: AtomicBool,
+    /// Told of the end, and of what was held by temporary tags then.
+    at_shutdown: Mutex<Option<AtShutdown>>,
 }
 
-/// What outlives a store of a home.
-#[derive(Default)]
-pub(super) struct Past {
-    pub(super) has_shut_down: AtomicBool,
-    pub(super) temp_tags: Mutex<Vec<HashAndFormat>>,
-}
+type AtShutdown = Box<dyn FnOnce(Vec<HashAndFormat>) + Send>;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -221,6 +217,10 @@ impl<S: Store> Lifecycle for Broken<S> {
                 _ => self.inner.shutdown().await,
             };
         }
+        let held = self.inner.temp_tags().collect();
+        if let Some(act) = lock(&self.notes.at_shutdown).take() {
+            act(held);
+        }
         match self.defect {
             Defect::NotClosed => return Ok(()),
             Defect::QueuedWriteLost => {
@@ -240,6 +240,11 @@ impl<S: Store> Broken<S> {
     pub(super) async fn lose_partial_blobs(&self) -> Result<()> {
         let partial = collect(self.inner.partial_blobs().await?).await?;
         self.inner.delete(partial).await
+    }
+
+    pub(super) fn at_shutdown(self, act: impl FnOnce(Vec<HashAndFormat>) + Send + 'static) -> Self {
+        *lock(&self.notes.at_shutdown) = Some(Box::new(act));
+        self
     }
 
     pub(super) fn has_shut_down(&self) -> bool {

@@ -34,7 +34,7 @@ defects! {
     ZerosForMissing [] "reads zeros where a partial blob has nothing";
     ZerosAfterDelete [] "turns what an open reader reads into zeros once the blob is deleted";
     SizeUnverified [] "says that the size of a complete blob is not verified";
-    DamagedOutboard [] "returns a wrong hash for the first node of every tree";
+    DamagedOutboard [] "returns wrong hashes from every tree";
     MissingIsAnError [] "fails the look-up of a blob that is not there";
     NoEmptyBlob [] "does not know the empty blob until it is imported";
     SyncStatusDisagrees [] "does not know of partial blobs in its synchronous status";

@@ -186,9 +186,8 @@ impl<O: Outboard> Outboard for BrokenOutboard<O> {
 
     async fn load(&mut self, node: TreeNode) -> io::Result<Option<(blake3::Hash, blake3::Hash)>> {
         let pair = self.inner.load(node).await?;
-        let is_first = self.inner.tree().root() == node;
         Ok(match pair {
-            Some((_, right)) if is_first && self.defect == Defect::DamagedOutboard => Some((right, right)),
+            Some((_, right)) if self.defect == Defect::DamagedOutboard => Some((right, right)),
             pair => pair,
         })
     }

@@ -3,7 +3,7 @@
 use std::{fs, io, path::PathBuf};
 
 use blob_traits::{
-    Cancelled, Error, ExistingTarget, Export, ExportOptions, ExportProgress, Hash, Map, MapEntry, Progress,
+    Cancelled, Error, ExistingTarget, Export, ExportOptions, ExportProgress, Hash, MapEntry, Progress,
     ReadBlob, Result, Store,
 };
 

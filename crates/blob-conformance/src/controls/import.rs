@@ -16,7 +16,7 @@ impl<S: Store> Broken<S> {
     fn source(&self, source: ImportSource) -> Result<ImportSource> {
         Ok(match (self.defect, source) {
             (Defect::StreamErrorSwallowed, ImportSource::Stream(stream)) => {
-                ImportSource::Stream(until(stream, |piece| piece.is_err()))
+                ImportSource::Stream(until(stream, io::Result::is_err))
             }
             (Defect::EmptyPieceEndsStream, ImportSource::Stream(stream)) => {
                 ImportSource::Stream(until(stream, |piece| piece.as_ref().is_ok_and(Bytes::is_empty)))
