@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use crate::{
-    deny, layering,
+    conformance, deny, layering,
     sh::{self, Error, Result},
     test, tidy,
 };
@@ -33,6 +33,8 @@ enum Step {
     Test,
     /// The examples in the documentation
     Doctest,
+    /// Every behaviour on every backend, and on broken stores
+    Conformance,
     /// Licences, advisories, sources, bans
     Deny,
 }
@@ -97,6 +99,7 @@ impl Step {
             }
             Self::Test => test::workspace(&[]),
             Self::Doctest => test::documentation(),
+            Self::Conformance => conformance::everything(),
             Self::Deny => deny::run(),
         }
     }
@@ -111,10 +114,10 @@ fn table(rows: &[(Step, Outcome, Duration)], total: Duration) -> String {
             Outcome::Skipped => ("skipped", String::new()),
             Outcome::NotRun => ("not run", String::new()),
         };
-        text.push_str(format!("{:<10} {word:<8} {seconds:>9}", step.name()).trim_end());
+        text.push_str(format!("{:<11} {word:<8} {seconds:>9}", step.name()).trim_end());
         text.push('\n');
     }
-    text + &format!("{:<19} {:>9}\n", "total", format!("{:.1} s", total.as_secs_f64()))
+    text + &format!("{:<20} {:>9}\n", "total", format!("{:.1} s", total.as_secs_f64()))
 }
 
 #[cfg(test)]
@@ -130,9 +133,9 @@ mod tests {
         ];
         let text = table(&rows, Duration::from_secs(2));
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "fmt        ok           1.2 s");
-        assert_eq!(lines[1], "tidy       FAILED       0.1 s");
-        assert_eq!(lines[2], "test       not run");
-        assert_eq!(lines[3], "total                   2.0 s");
+        assert_eq!(lines[0], "fmt         ok           1.2 s");
+        assert_eq!(lines[1], "tidy        FAILED       0.1 s");
+        assert_eq!(lines[2], "test        not run");
+        assert_eq!(lines[3], "total                    2.0 s");
     }
 }

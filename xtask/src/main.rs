@@ -4,6 +4,7 @@
 
 mod bench;
 mod ci;
+mod conformance;
 mod deny;
 mod layering;
 mod sh;
@@ -28,6 +29,8 @@ enum Task {
     Ci(ci::Args),
     /// The quick loop: all tests of the workspace, nothing else
     Test(test::Args),
+    /// Every behaviour on every backend, as a matrix
+    Conformance(conformance::Args),
     /// Which of our crates may depend on which
     Layering,
     /// Checks of the sources and documents as text
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Ci(args) => ci::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
         Task::Layering => layering::run(),
         Task::Tidy => tidy::run(),
         Task::Bench(args) => bench::run(&args),

@@ -22,6 +22,18 @@ pub(crate) enum Error {
     /// A check found something; the findings have been printed.
     #[error("{check}: {n_findings} finding(s), listed above")]
     Findings { check: &'static str, n_findings: usize },
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    /// A line of a report is not what the suite writes.
+    #[error("line {line} of {} is not of the suite: {source}", path.display())]
+    Report { path: PathBuf, line: usize, source: serde_json::Error },
+    /// Nothing was run.
+    #[error("no trial has this name: see the manifests in crates/blob-conformance/tests for what there is")]
+    NothingRun,
+    /// Trials failed; they have been listed.
+    #[error("{n_failed} trial(s) failed, listed above")]
+    Trials { n_failed: usize },
     /// A file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },

@@ -7,6 +7,6 @@ use std::process::ExitCode;
 use blob_conformance::{Harness, Suite};
 
 fn main() -> ExitCode {
-    let suite = backends::in_memory(Suite::new("mem", backends::open_mem));
+    let suite = backends::in_memory(Suite::new("mem", |home| backends::open_mem(&home)));
     Harness::new().manifest(backends::manifest("mem")).suite(suite).main()
 }

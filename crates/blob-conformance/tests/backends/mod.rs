@@ -24,7 +24,7 @@ pub(crate) fn manifest(name: &str) -> String {
 }
 
 /// Opens a store in memory.
-pub(crate) fn open_mem(home: Home) -> Ready<Result<MemStore>> {
+pub(crate) fn open_mem(home: &Home) -> Ready<Result<MemStore>> {
     let max_blob_size = home.max_blob_size().unwrap_or(1 << 48);
     ready(Ok(MemStore::with_options(MemOptions { max_blob_size })))
 }
