@@ -1,5 +1,6 @@
 //! Checks of committed files as text: what no compiler looks at.
 
+mod contract;
 mod links;
 mod manifests;
 mod rules;
@@ -54,6 +55,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
     }
     manifests::check_locks(tree, &mut findings);
     rules::check(tree, &mut findings);
+    contract::check(tree, &mut findings);
     findings
 }
 

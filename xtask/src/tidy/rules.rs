@@ -1,4 +1,5 @@
-//! The numbered rules of the file store: each that is cited exists, and none is stated twice.
+//! The numbered rules of the file store, and the promises of the traits: each that is cited exists, and none is stated
+//! twice.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +8,33 @@ use super::{
     tree::{File, Tree},
 };
 
-const RULES: &str = "docs/engine.md";
+/// The letters, and where what they number is stated.
+const NUMBERED: [(char, &str); 2] = [('E', "docs/engine.md"), ('G', "docs/contract.md")];
 
 pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
-    let Some(rules) = tree.file(RULES) else { return };
+    for (letter, path) in NUMBERED {
+        if let Some(rules) = tree.file(path) {
+            check_letter(letter, rules, tree, findings);
+        }
+    }
+}
+
+fn check_letter(letter: char, rules: &File, tree: &Tree, findings: &mut Vec<Finding>) {
     let mut stated = BTreeSet::new();
-    for (line, rule) in rules.lines().filter_map(|(line, text)| Some((line, stated_by(text)?))) {
+    for (line, rule) in rules.lines().filter_map(|(line, text)| Some((line, stated_by(letter, text)?))) {
         if !stated.insert(rule) {
-            findings.push(Finding::failure(rules, line, format!("rule E{rule} is stated a second time")));
+            findings.push(Finding::failure(rules, line, format!("{letter}{rule} is stated a second time")));
         }
     }
     for file in tree.files() {
         for (line, text) in file.lines() {
-            let cited = citing_part(file, text).into_iter().flat_map(cited_by);
+            let cited = citing_part(file, text).into_iter().flat_map(|text| cited_by(letter, text));
             for rule in cited.filter(|rule| !stated.contains(rule)) {
-                findings.push(Finding::failure(file, line, format!("rule E{rule} is not in {RULES}")));
+                findings.push(Finding::failure(
+                    file,
+                    line,
+                    format!("{letter}{rule} is not in {}", rules.path),
+                ));
             }
         }
     }
@@ -39,24 +52,23 @@ fn citing_part<'a>(file: &File, line: &'a str) -> Option<&'a str> {
 }
 
 /// The rule that a line of the rules begins with.
-fn stated_by(line: &str) -> Option<u32> {
-    let text = line.trim_start_matches(['-', '*', '#', '|', ' ']);
-    leading_rule(text)
+pub(super) fn stated_by(letter: char, line: &str) -> Option<u32> {
+    leading_rule(letter, line.trim_start_matches(['-', '*', '#', '|', ' ']))
 }
 
-fn cited_by(text: &str) -> impl Iterator<Item = u32> {
-    text.match_indices('E').filter_map(move |(at, _)| {
+fn cited_by(letter: char, text: &str) -> impl Iterator<Item = u32> {
+    text.match_indices(letter).filter_map(move |(at, _)| {
         let before = text.get(..at).and_then(|head| head.chars().next_back());
         if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
             return None;
         }
-        leading_rule(text.get(at..)?)
+        leading_rule(letter, text.get(at..)?)
     })
 }
 
-/// `E` and one to three digits, not followed by more of a word. (Four digits are a compiler's error code.)
-fn leading_rule(text: &str) -> Option<u32> {
-    let rest = text.strip_prefix('E')?;
+/// A letter and one to three digits, not followed by more of a word. (Four digits are a compiler's error code.)
+fn leading_rule(letter: char, text: &str) -> Option<u32> {
+    let rest = text.strip_prefix(letter)?;
     let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
     let digits = rest.get(..end)?;
     (digits.len() <= 3 && !digits.starts_with('0')).then(|| digits.parse().ok()).flatten()
@@ -66,6 +78,7 @@ fn leading_rule(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
+    const RULES: &str = "docs/engine.md";
     const STATED: &str = "# Rules E1..E3\n\n- E1 The log decides.\n- **E2** Order.\n| E3 | table |\n";
 
     fn findings(path: &str, text: &str) -> usize {
