@@ -51,7 +51,7 @@ fn close(contract: &File, promise: Option<(u32, usize, bool)>, findings: &mut Ve
 /// The cases of all manifests, as `group::case`.
 fn all_cases(tree: &Tree) -> BTreeSet<&str> {
     let is_manifest = |file: &&File| file.path.starts_with(MANIFESTS) && file.has_extension("manifest");
-    let lines = tree.files().iter().filter(is_manifest).flat_map(|file| file.lines());
+    let lines = tree.files().iter().filter(is_manifest).flat_map(File::lines);
     lines
         .filter(|(_, text)| !text.starts_with('#'))
         .filter_map(|(_, text)| text.split([' ', ':']).next().map(|group| (text, group)))
