@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use crate::{
-    deny, layering,
+    deny, interop, layering,
     sh::{self, Error, Result},
     test, tidy,
 };
@@ -33,6 +33,8 @@ enum Step {
     Test,
     /// The examples in the documentation
     Doctest,
+    /// Our formats beside those of iroh-blobs
+    Interop,
     /// Licences, advisories, sources, bans
     Deny,
 }
@@ -97,6 +99,7 @@ impl Step {
             }
             Self::Test => test::workspace(&[]),
             Self::Doctest => test::documentation(),
+            Self::Interop => interop::run(),
             Self::Deny => deny::run(),
         }
     }

@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod deny;
+mod interop;
 mod layering;
 mod sh;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Layering,
     /// Checks of the sources and documents as text
     Tidy,
+    /// Our formats beside those of iroh-blobs, each read by the other
+    Interop,
     /// Criterion benches, or with `--peers` the comparison with other stores
     Bench(bench::Args),
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Layering => layering::run(),
         Task::Tidy => tidy::run(),
+        Task::Interop => interop::run(),
         Task::Bench(args) => bench::run(&args),
     };
     match outcome {
