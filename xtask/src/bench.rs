@@ -26,10 +26,8 @@ fn criterion(rest: &[String]) -> Result<()> {
 }
 
 fn compare(args: &Args) -> Result<()> {
-    let mut command =
-        sh::cargo(["run", "--release", "--locked", "--manifest-path", "peers/compare/Cargo.toml", "--"]);
-    // A target directory of its own: its dependencies must not displace what the quick loop has built.
-    command.env_remove("CARGO_TARGET_DIR");
+    let mut command = sh::cargo_in_peers("peers/compare/Cargo.toml", ["run", "--release", "--locked"]);
+    command.arg("--");
     for dir in if args.dir.is_empty() { default_dirs() } else { args.dir.clone() } {
         command.arg("--dir").arg(dir);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 use crate::{
-    conformance, deny, layering,
+    conformance, deny, interop, layering,
     sh::{self, Error, Result},
     test, tidy,
 };
@@ -35,6 +35,8 @@ enum Step {
     Doctest,
     /// Every behaviour on every backend, and on broken stores
     Conformance,
+    /// Our formats beside those of iroh-blobs
+    Interop,
     /// Licences, advisories, sources, bans
     Deny,
 }
@@ -100,6 +102,7 @@ impl Step {
             Self::Test => test::workspace(&[]),
             Self::Doctest => test::documentation(),
             Self::Conformance => conformance::everything(),
+            Self::Interop => interop::run(),
             Self::Deny => deny::run(),
         }
     }

@@ -85,9 +85,7 @@ pub(crate) fn everything() -> Result<()> {
 
 fn command(args: &Args, seed: u64, report: &Path) -> Command {
     let mut command = if args.peers {
-        let mut command = sh::cargo(["test", "--locked", "--manifest-path", "peers/seed/Cargo.toml"]);
-        command.env_remove("CARGO_TARGET_DIR").args(["--test", "conformance"]);
-        command
+        sh::cargo_in_peers("peers/seed/Cargo.toml", ["test", "--locked", "--test", "conformance"])
     } else {
         let mut command = sh::cargo(["test", "--locked", "--no-fail-fast", "--package", "blob-conformance"]);
         let targets: &[&str] = if args.controls { &["controls"] } else { &TARGETS };

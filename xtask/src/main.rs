@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod conformance;
 mod deny;
+mod interop;
 mod layering;
 mod sh;
 mod test;
@@ -35,6 +36,8 @@ enum Task {
     Layering,
     /// Checks of the sources and documents as text
     Tidy,
+    /// Our formats beside those of iroh-blobs, each read by the other
+    Interop,
     /// Criterion benches, or with `--peers` the comparison with other stores
     Bench(bench::Args),
 }
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Conformance(args) => conformance::run(&args),
         Task::Layering => layering::run(),
         Task::Tidy => tidy::run(),
+        Task::Interop => interop::run(),
         Task::Bench(args) => bench::run(&args),
     };
     match outcome {

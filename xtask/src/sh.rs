@@ -70,6 +70,14 @@ pub(crate) fn cargo<I: AsRef<str>>(args: impl IntoIterator<Item = I>) -> Command
     command
 }
 
+/// Cargo for the workspace in `peers/`, or for the member of it that has this manifest.
+pub(crate) fn cargo_in_peers<'a>(manifest: &'a str, args: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = cargo(args.into_iter().chain(["--manifest-path", manifest]));
+    // A target directory of its own: its dependencies must not displace what the quick loop has built.
+    command.env_remove("CARGO_TARGET_DIR");
+    command
+}
+
 /// Prints a command and runs it with our own output.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let line = show(command);
