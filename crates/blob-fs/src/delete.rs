@@ -10,9 +10,9 @@ use crate::{
 };
 
 /// So many blobs are deleted by one record.
-const PER_RECORD: usize = 65_536;
+pub(crate) const PER_RECORD: usize = 65_536;
 /// And so many in one step: a transaction has at most 16 MiB (E9).
-const PER_STEP: usize = 4 * PER_RECORD;
+pub(crate) const PER_STEP: usize = 4 * PER_RECORD;
 
 impl Delete for FsStore {
     /// More than 262,144 blobs are deleted in several steps.

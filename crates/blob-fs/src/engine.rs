@@ -340,7 +340,7 @@ impl Engine {
                 Ok(())
             }
             Err(failure) => {
-                state.fail(group, &failure);
+                self.fail(&mut state, group, &failure);
                 Err(failure)
             }
         };
@@ -368,9 +368,23 @@ impl Engine {
         (log.sync().map(|()| appended), Some(begun.elapsed()))
     }
 
+    /// Fails a group and all that is queued. A tag whose removal was seen comes back, which a round of collection that has
+    /// read the tags in the meantime does not know.
+    fn fail(&self, state: &mut State, group: Vec<Txn>, failure: &Failure) {
+        let mut failed = group.iter().chain(&state.queue).flat_map(|txn| &txn.ops);
+        if failed.any(|queued| matches!(queued.op, Op::TagDelete { .. })) {
+            self.pins.spoil_round();
+        }
+        state.fail(group, failure);
+    }
+
     fn publish(&self, state: &mut State, group: Vec<Txn>, appended: &Appended, took: Option<Duration>) {
         let was_clean = state.visible.active.rows() == 0;
+        let blobs: Vec<_> = group.iter().flat_map(|txn| &txn.ops).filter_map(|op| op.op.blob()).collect();
         state.publish(group, appended);
+        for (hash, _) in blobs {
+            self.pins.changed(&hash);
+        }
         if let Some(took) = took {
             state.durable_seq = appended.last.seq;
             state.mean_sync = (state.mean_sync * 7 + took) / 8;
@@ -440,7 +454,7 @@ impl Drop for LatchOnPanic<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         state.leading = false;
-        state.fail(Vec::new(), &panicked(&self.0.layout));
+        self.0.fail(&mut state, Vec::new(), &panicked(&self.0.layout));
     }
 }
 

@@ -11,7 +11,7 @@
 //! - `format` has the bytes of the log; `layout` the names of files; [`vfs`] is the seam to the operating system.
 //! - `engine` decides and writes in groups, `state` is what its lock guards, `log` appends, `committer` brings the log
 //!   into the `index`, `recover` does so on opening.
-//! - `entry`, `reader`, `outboard` read; `import`, `partial`, `reference`, `export`, `tags`, `delete`, `list` are the
+//! - `entry`, `reader`, `outboard` read; `import`, `partial`, `reference`, `export`, `tags`, `delete`, `sweep`, `list` are the
 //!   verbs; every act that makes something reachable goes through `pins`.
 //!
 //! # Example
@@ -60,6 +60,7 @@ mod reference;
 mod row;
 mod state;
 mod store;
+mod sweep;
 mod tags;
 pub mod vfs;
 
@@ -70,3 +71,4 @@ pub use partial::FsBatchWriter;
 pub use reader::FsReader;
 pub use recover::{DamagedRange, Recovery};
 pub use store::FsStore;
+pub use sweep::FsRound;

@@ -14,7 +14,7 @@ use std::{
     },
 };
 
-use bao_tree::{ChunkRanges, TreeNode, blake3, io::BaoContentItem};
+use bao_tree::{ChunkNum, ChunkRanges, TreeNode, blake3, io::BaoContentItem};
 use blob_traits::{BaoBlobSize, Error, Hash, PartialTree, Result, StoredParent, blocking::unblock};
 use bytes::Bytes;
 
@@ -195,6 +195,17 @@ impl Partial {
 
     pub(crate) fn present_ranges(&self) -> ChunkRanges {
         self.inner().tree.present_ranges()
+    }
+
+    /// How many bytes it has, as far as its size is known.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        let inner = self.inner();
+        let size = inner.tree.size().value();
+        let chunks = |run: &[ChunkNum]| match run {
+            [start, end] => end.to_bytes().min(size).saturating_sub(start.to_bytes()),
+            _ => 0,
+        };
+        inner.tree.present_ranges().boundaries().chunks(2).map(chunks).sum()
     }
 
     /// Changes the size claim. What is complete, or gone, by now takes any.

@@ -1,9 +1,10 @@
 //! Every act that makes a blob reachable goes through here, one function for each.
 //!
 //! An act pins its blob before it looks whether the blob is there, under the state lock where it decides something
-//! (E20), and holds the pin until its record is published or has failed (E23). Collection will record acts here.
+//! (E20), and holds the pin until its record is published or has failed (E23). While
+//! a round of collection runs, it is noted there what they reach (E52).
 
-use blob_traits::{BlobFormat, Hash, HashAndFormat, TempTag, TempTagRegistry};
+use blob_traits::{BlobFormat, Hash, HashAndFormat, SweepEpoch, TempTag, TempTagRegistry};
 
 use crate::state::State;
 
@@ -37,6 +38,21 @@ impl Pins {
     /// A partial blob is going to be complete.
     pub(crate) fn insert_complete(&self, _decided_under: &State, hash: Hash) -> TempTag {
         self.reached(raw(hash))
+    }
+
+    /// More of a blob can be read than before.
+    pub(crate) fn changed(&self, hash: &Hash) {
+        self.temp_tags.changed(hash);
+    }
+
+    /// A round of collection begins, unless one runs.
+    pub(crate) fn begin_round(&self) -> Option<SweepEpoch> {
+        self.temp_tags.begin_round()
+    }
+
+    /// Tags come back that were seen to be gone.
+    pub(crate) fn spoil_round(&self) {
+        self.temp_tags.spoil_round();
     }
 
     /// All that is pinned, each once, in order.

@@ -15,7 +15,7 @@ use blob_traits::{
 use bytes::Bytes;
 use iroh_io::AsyncSliceReader;
 
-use crate::partial::Pieces;
+use crate::{partial::Pieces, pins::Pins};
 
 /// The two hashes of a parent.
 pub(crate) type Pair = (blake3::Hash, blake3::Hash);
@@ -25,6 +25,8 @@ pub(crate) struct Blob {
     pub(crate) hash: Hash,
     /// The store's.
     closed: Arc<AtomicBool>,
+    /// The store's.
+    pins: Pins,
     content: Mutex<Content>,
 }
 
@@ -43,13 +45,18 @@ pub(crate) struct Whole {
 }
 
 impl Blob {
-    pub(crate) fn new(hash: Hash, closed: Arc<AtomicBool>, content: Content) -> Self {
-        Self { hash, closed, content: Mutex::new(content) }
+    pub(crate) fn new(hash: Hash, closed: Arc<AtomicBool>, pins: Pins, content: Content) -> Self {
+        Self { hash, closed, pins, content: Mutex::new(content) }
     }
 
     /// Locks the content. Nothing is awaited and no code of others runs while it is locked.
     pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that more of it can be read than before. To be called before whoever wrote is told so.
+    pub(crate) fn changed(&self) {
+        self.pins.changed(&self.hash);
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {

@@ -137,6 +137,7 @@ impl MemStore {
             Some(_) => {}
             None => drop(state.blobs.insert(hash, self.new_blob(hash, Content::Whole(whole)))),
         }
+        self.pins().changed(&hash);
         if let Some(tag) = options.tag {
             let _pin = self.pins().tag(&state, content);
             state.tags.insert(tag, content);

@@ -7,7 +7,7 @@
 //! # Map
 //!
 //! [`MemStore`] is the store, [`MemOptions`] its limits, [`MemEntry`] the handle to a blob. Inside, a verb has a file
-//! of its name: `import`, `export`, `list`, `tags`, `delete`, `lifecycle`; `partial` writes blobs piece by piece, and
+//! of its name: `import`, `export`, `list`, `tags`, `delete`, `sweep`, `lifecycle`; `partial` writes blobs piece by piece, and
 //! everything that makes a blob reachable goes through `pins`.
 //!
 //! # What is kept
@@ -41,8 +41,10 @@ mod list;
 mod partial;
 mod pins;
 mod store;
+mod sweep;
 mod tags;
 
 pub use entry::{MemEntry, MemOutboard, MemReader};
 pub use partial::MemBatchWriter;
 pub use store::{MemOptions, MemStore};
+pub use sweep::MemRound;

@@ -30,6 +30,11 @@ impl Pieces {
         Self { tree: PartialTree::new(size), data: BTreeMap::new(), pairs: BTreeMap::new() }
     }
 
+    /// How many bytes there are.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.data.values().map(|piece| piece.len() as u64).sum()
+    }
+
     pub(crate) fn tree(&self) -> &PartialTree {
         &self.tree
     }
@@ -187,6 +192,7 @@ impl MapMut for MemStore {
         let _pin = self.pins().insert_complete(&state, hash);
         if !self.is_complete_instead(&state, entry.blob())? {
             *entry.blob().content() = Content::Whole(whole);
+            entry.blob().changed();
         }
         Ok(())
     }
@@ -224,7 +230,11 @@ impl BaoBatchWriter for MemBatchWriter {
     async fn write_batch(&mut self, size: u64, batch: Vec<BaoContentItem>) -> io::Result<()> {
         self.0.check_open()?;
         match &mut *self.0.content() {
-            Content::Partial(pieces) => Ok(pieces.write(self.0.hash, size, &batch)?),
+            Content::Partial(pieces) => {
+                pieces.write(self.0.hash, size, &batch)?;
+                self.0.changed();
+                Ok(())
+            }
             Content::Removed(_) => Err(Error::NotFound { hash: self.0.hash }.into()),
             Content::Whole(_) => Ok(()),
         }

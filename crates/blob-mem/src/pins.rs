@@ -1,14 +1,15 @@
 //! Every act that makes a blob reachable goes through here, one function for each.
 //!
 //! An act is one critical section of the state lock; it takes a pin at its start and lets it go when what it did can
-//! be seen, or hands it to the caller. Collection will record acts here.
+//! be seen, or hands it to the caller. While
+//! a round of collection runs, it is noted there what they reach.
 
-use blob_traits::{Hash, HashAndFormat, TempTag, TempTagRegistry};
+use blob_traits::{Hash, HashAndFormat, SweepEpoch, TempTag, TempTagRegistry};
 
 use crate::store::State;
 
 /// The pins of a store.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pins {
     temp_tags: TempTagRegistry,
 }
@@ -37,6 +38,16 @@ impl Pins {
     /// A partial blob is going to be complete.
     pub(crate) fn insert_complete(&self, _decided_under: &State, hash: Hash) -> TempTag {
         self.reached(HashAndFormat::raw(hash))
+    }
+
+    /// More of a blob can be read than before.
+    pub(crate) fn changed(&self, hash: &Hash) {
+        self.temp_tags.changed(hash);
+    }
+
+    /// A round of collection begins, unless one runs.
+    pub(crate) fn begin_round(&self) -> Option<SweepEpoch> {
+        self.temp_tags.begin_round()
     }
 
     /// All that is pinned, each once, in order.

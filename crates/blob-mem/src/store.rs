@@ -95,7 +95,7 @@ impl MemStore {
 
     /// Makes a blob that belongs to this store, which is not in its state yet.
     pub(crate) fn new_blob(&self, hash: Hash, content: Content) -> Arc<Blob> {
-        Arc::new(Blob::new(hash, self.0.closed.clone(), content))
+        Arc::new(Blob::new(hash, self.0.closed.clone(), self.0.pins.clone(), content))
     }
 
     /// Looks a blob up; the empty one is always there.

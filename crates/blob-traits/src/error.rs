@@ -204,6 +204,14 @@ pub enum Error {
         /// What was found, and what to do.
         what: String,
     },
+    /// Another round of collection runs.
+    #[error("another round of collection runs on this store; wait until it has ended")]
+    SweepInProgress,
+    /// What a round of collection has seen is no longer true, because the store has failed meanwhile.
+    #[error(
+        "this round of collection cannot go on: the store could not record a removal that it had shown already"
+    )]
+    SweepSpoiled,
     /// The receiver of progress events went away, or a callback refused to go on.
     #[error("cancelled")]
     Cancelled,
@@ -335,6 +343,8 @@ impl Error {
             Self::Locked { .. } => "locked",
             Self::UnsupportedFormat { .. } => "unsupported-format",
             Self::DamagedStore { .. } => "damaged-store",
+            Self::SweepInProgress => "sweep-in-progress",
+            Self::SweepSpoiled => "sweep-spoiled",
             Self::Cancelled => "cancelled",
             Self::Closed => "closed",
             Self::Failed { .. } => "failed",
@@ -400,11 +410,11 @@ impl Error {
             Self::PermissionDenied { .. } => K::PermissionDenied,
             Self::TargetExists { .. } => K::AlreadyExists,
             Self::NoSpace { .. } => K::StorageFull,
-            Self::Locked { .. } => K::ResourceBusy,
+            Self::Locked { .. } | Self::SweepInProgress => K::ResourceBusy,
             Self::UnsupportedFormat { .. } => K::Unsupported,
             Self::Cancelled => K::Interrupted,
             Self::Closed => K::NotConnected,
-            Self::Failed { .. } => K::Other,
+            Self::Failed { .. } | Self::SweepSpoiled => K::Other,
             Self::Io { source, .. } => source.kind(),
         }
     }

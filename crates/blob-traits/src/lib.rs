@@ -65,6 +65,8 @@ mod range_spec;
 mod read_only;
 mod reader;
 mod store;
+mod sweep;
+mod sync;
 mod tag;
 mod temp_tag;
 mod verified;
@@ -94,8 +96,9 @@ pub use range_spec::{RangeSpec, RangeSpecError};
 pub use read_only::{ReadOnly, ReadOnlyEntry};
 pub use reader::BlobReader;
 pub use store::{ReadableStore, Store};
+pub use sweep::{Sweep, SweepBatch, SweepRound, Swept};
 pub use tag::{MAX_TAG_LEN, Tag, TagRange};
-pub use temp_tag::{TempTag, TempTagRegistry};
+pub use temp_tag::{CoveredHashes, Refused, SweepEpoch, TempTag, TempTagRegistry};
 
 /// The hashing of the tree, for backends that build or check it themselves.
 pub mod tree {
@@ -107,7 +110,7 @@ pub mod prelude {
     pub use crate::{
         BaoBatchWriter, BlobStatus, Delete, Export, ExportExt, Import, ImportExt, Lifecycle, ListBlobs, Map,
         MapEntry, MapEntryMut, MapExt, MapMut, MapMutExt, ReadBlob, ReadTags, ReadTagsExt, ReadableStore,
-        Store, TempTags, WriteTags, WriteTagsExt,
+        Store, Sweep, SweepRound, TempTags, WriteTags, WriteTagsExt,
     };
 }
 

@@ -1,11 +1,17 @@
 //! Temporary tags: what keeps a blob alive while somebody works with it.
 
-use std::{
-    collections::BTreeMap,
+// Also relative where the file is compiled by the exploration of interleavings, with other primitives in `crate::sync`.
+#[path = "temp_tag/round.rs"]
+mod round;
+
+use std::collections::BTreeMap;
+
+use self::round::Reached;
+pub use self::round::{CoveredHashes, Refused, SweepEpoch};
+use crate::{
+    BlobFormat, Hash, HashAndFormat,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
-
-use crate::{BlobFormat, Hash, HashAndFormat};
 
 /// Keeps a blob alive, with what it lists where it is a hash sequence, as long as any clone of it lives.
 ///
@@ -14,10 +20,17 @@ use crate::{BlobFormat, Hash, HashAndFormat};
 #[derive(Debug)]
 pub struct TempTag {
     content: HashAndFormat,
-    counts: Weak<Mutex<Counts>>,
+    held: Weak<Mutex<Held>>,
 }
 
-type Counts = BTreeMap<HashAndFormat, u64>;
+/// What keeps blobs alive from within the process.
+#[derive(Debug, Default)]
+struct Held {
+    /// How many temporary tags there are of each content.
+    counts: BTreeMap<HashAndFormat, u64>,
+    /// What has been reached since a round of collection began, while there is one.
+    round: Option<Reached>,
+}
 
 impl TempTag {
     /// The blob that is kept alive.
@@ -37,23 +50,23 @@ impl TempTag {
 
     /// Keeps the blob alive for as long as the store is open.
     pub fn leak(mut self) {
-        self.counts = Weak::new();
+        self.held = Weak::new();
     }
 }
 
 impl Clone for TempTag {
     fn clone(&self) -> Self {
-        if let Some(counts) = self.counts.upgrade() {
-            *lock(&counts).entry(self.content).or_default() += 1;
+        if let Some(held) = self.held.upgrade() {
+            *lock(&held).counts.entry(self.content).or_default() += 1;
         }
-        Self { content: self.content, counts: self.counts.clone() }
+        Self { content: self.content, held: self.held.clone() }
     }
 }
 
 impl Drop for TempTag {
     fn drop(&mut self) {
-        let Some(counts) = self.counts.upgrade() else { return };
-        let mut counts = lock(&counts);
+        let Some(held) = self.held.upgrade() else { return };
+        let counts = &mut lock(&held).counts;
         if let Some(count) = counts.get_mut(&self.content) {
             *count -= 1;
             if *count == 0 {
@@ -63,9 +76,13 @@ impl Drop for TempTag {
     }
 }
 
-/// Issues and counts the temporary tags of one store. Any backend can use it.
+/// Issues and counts the temporary tags of one store, and notes during a round of collection what is reached meanwhile.
+/// Any backend can use it.
+///
+/// Every act that makes a blob reachable issues a tag first, if only for its own duration: an import, a tag that is set, a
+/// partial blob that is begun or completed. That is what makes collection safe; see [`SweepEpoch`].
 #[derive(Clone, Debug, Default)]
-pub struct TempTagRegistry(Arc<Mutex<Counts>>);
+pub struct TempTagRegistry(Arc<Mutex<Held>>);
 
 impl TempTagRegistry {
     /// Creates a registry without tags.
@@ -73,28 +90,64 @@ impl TempTagRegistry {
         Self::default()
     }
 
-    /// Issues a tag. It protects from this moment on.
+    /// Issues a tag. It protects from this moment on; a round that runs will not sweep the blob.
     pub fn issue(&self, content: HashAndFormat) -> TempTag {
-        *lock(&self.0).entry(content).or_default() += 1;
-        TempTag { content, counts: Arc::downgrade(&self.0) }
+        let mut held = lock(&self.0);
+        *held.counts.entry(content).or_default() += 1;
+        if let Some(round) = &mut held.round {
+            round.reach(content);
+        }
+        TempTag { content, held: Arc::downgrade(&self.0) }
+    }
+
+    /// Says that more of a blob can be read than before: if it is a hash sequence that a round has marked, it is to be
+    /// marked again. To be called before whoever wrote is told so.
+    pub fn changed(&self, hash: &Hash) {
+        if let Some(round) = &mut lock(&self.0).round {
+            round.change(hash);
+        }
     }
 
     /// Tells whether a tag of either format holds this blob itself. What a hash sequence lists is not looked at.
     pub fn holds(&self, hash: &Hash) -> bool {
-        let counts = lock(&self.0);
-        counts.contains_key(&HashAndFormat::raw(*hash))
-            || counts.contains_key(&HashAndFormat::hash_seq(*hash))
+        lock(&self.0).holds(hash)
     }
 
     /// Everything that is held at this moment, each once, in order.
     pub fn snapshot(&self) -> Vec<HashAndFormat> {
-        lock(&self.0).keys().copied().collect()
+        lock(&self.0).counts.keys().copied().collect()
+    }
+
+    /// Begins a round of collection: from now on everything that is reached is noted. `None` while another one runs.
+    pub fn begin_round(&self) -> Option<SweepEpoch> {
+        let mut held = lock(&self.0);
+        if held.round.is_some() {
+            return None;
+        }
+        held.round = Some(Reached::default());
+        Some(SweepEpoch::new(self.0.clone()))
+    }
+
+    /// Makes the round that runs fail, if there is one: what it has read of the tags is no longer true. For a store of
+    /// which a removal of tags has failed after it was seen.
+    pub fn spoil_round(&self) {
+        if let Some(round) = &mut lock(&self.0).round {
+            round.spoil();
+        }
     }
 }
 
-/// The map is consistent after any panic: no code of others runs while it is locked.
-fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
-    counts.lock().unwrap_or_else(PoisonError::into_inner)
+impl Held {
+    fn holds(&self, hash: &Hash) -> bool {
+        self.counts.contains_key(&HashAndFormat::raw(*hash))
+            || self.counts.contains_key(&HashAndFormat::hash_seq(*hash))
+    }
+}
+
+/// What is held is consistent after any panic: no code of others runs while it is locked, but for a decision about a batch,
+/// which changes nothing here.
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Engine {
         };
         let mut state = self.state();
         if let Err(failure) = synced {
-            state.fail(Vec::new(), &failure);
+            self.fail(&mut state, Vec::new(), &failure);
             return Err(failure);
         }
         state.note_durable(point.seq);

@@ -1,0 +1,123 @@
+//! Deleting what nothing reaches (E52, E53).
+
+use std::sync::Arc;
+
+use blob_traits::{
+    Error, Hash, Refused, Result, Sweep, SweepBatch, SweepEpoch, SweepRound, Swept, blocking::unblock,
+};
+use smallvec::SmallVec;
+
+use crate::{
+    delete::{PER_RECORD, PER_STEP},
+    engine::{Decision, Engine, Keys},
+    op::Op,
+    row::BlobState,
+    state::{Looked, State},
+    store::FsStore,
+};
+
+/// A round of collection.
+#[derive(Debug)]
+pub struct FsRound {
+    engine: Arc<Engine>,
+    epoch: Arc<SweepEpoch>,
+}
+
+impl Sweep for FsStore {
+    type Round = FsRound;
+
+    async fn begin_sweep(&self) -> Result<FsRound> {
+        self.engine.state().check_writable()?;
+        if let Some(damage) = self.recovery().damaged.first() {
+            return Err(Error::DamagedStore {
+                path: damage.path.clone(),
+                what: "what the damaged records said is not known: nothing is collected".to_owned(),
+            });
+        }
+        let epoch = self.engine.pins.begin_round().ok_or(Error::SweepInProgress)?;
+        Ok(FsRound { engine: self.engine.clone(), epoch: Arc::new(epoch) })
+    }
+}
+
+impl SweepRound for FsRound {
+    fn watch(&self, sequences: Vec<Hash>) {
+        self.epoch.watch(sequences);
+    }
+
+    fn take_reached(&self) -> Vec<Hash> {
+        self.epoch.take_reached()
+    }
+
+    /// More than 262,144 candidates are swept in several steps.
+    async fn sweep(&self, mut candidates: Vec<Hash>) -> Result<SweepBatch> {
+        let (engine, epoch) = (self.engine.clone(), self.epoch.clone());
+        // Many look-ups in the index.
+        unblock(move || {
+            candidates.sort_unstable();
+            candidates.dedup();
+            let mut swept = Swept::default();
+            for step in candidates.chunks(PER_STEP) {
+                match engine.sweep(&epoch, step)? {
+                    SweepBatch::Swept(more) => swept += more,
+                    // What the steps before have deleted is not there the next time.
+                    SweepBatch::MarkFirst => return Ok(SweepBatch::MarkFirst),
+                }
+            }
+            Ok(SweepBatch::Swept(swept))
+        })
+        .await
+    }
+}
+
+impl Engine {
+    /// Decides about a batch and queues its deletion in one critical section of the state lock (E52).
+    fn sweep(&self, epoch: &SweepEpoch, candidates: &[Hash]) -> Result<SweepBatch> {
+        let keys = Keys { blobs: candidates.into(), tags: SmallVec::new() };
+        self.transact_blocking(&keys, candidates.len() as u64 * 36, |state, looked| {
+            let condemned = epoch.decide(|covered| {
+                candidates.iter().copied().filter(|hash| !covered.covers(hash)).collect::<Vec<_>>()
+            });
+            let condemned = match condemned {
+                Ok(condemned) => condemned,
+                Err(Refused::MarkFirst) => return Ok(Decision::Nothing(SweepBatch::MarkFirst)),
+                Err(Refused::Spoiled) => return Err(Error::SweepSpoiled),
+            };
+            let mut swept = Swept::default();
+            for hash in &condemned {
+                swept += state.weigh(hash, looked);
+            }
+            let there = |hash: &&Hash| state.pending_blob(hash, looked).is_some();
+            let recorded: Vec<Hash> = condemned.iter().filter(there).copied().collect();
+            for hash in &condemned {
+                state.partials.remove(hash);
+            }
+            let ops: Vec<Op> =
+                recorded.chunks(PER_RECORD).map(|hashes| Op::Delete { hashes: hashes.to_vec() }).collect();
+            let swept = SweepBatch::Swept(swept);
+            Ok(if ops.is_empty() {
+                Decision::Nothing(swept)
+            } else {
+                Decision::Write(ops, SmallVec::new(), swept)
+            })
+        })
+    }
+}
+
+impl State {
+    /// What the deletion of a blob brings.
+    fn weigh(&self, hash: &Hash, looked: &Looked) -> Swept {
+        let recorded = self.pending_blob(hash, looked).map(|(state, _)| state);
+        if let Some(size) = recorded.and_then(BlobState::complete_size) {
+            // A referenced file is the user's.
+            let is_ours = !matches!(recorded, Some(BlobState::Referenced { .. }));
+            let pending_bytes = if is_ours { size } else { 0 };
+            return Swept { n_complete: 1, logical_bytes: size, pending_bytes, ..Swept::default() };
+        }
+        let in_memory = self.partials.get(hash).map(|partial| partial.n_bytes());
+        if recorded.is_none() && in_memory.is_none() {
+            return Swept::default();
+        }
+        let logical_bytes = in_memory.unwrap_or(0);
+        Swept { n_partial: 1, logical_bytes, pending_bytes: logical_bytes, ..Swept::default() }
+    }
+}
