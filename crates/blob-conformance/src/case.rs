@@ -137,9 +137,9 @@ impl<S> Group<S> {
 ///
 /// Makes a function `group` for every store that has what the cases' signatures ask for.
 macro_rules! group {
-    ($group:literal, for $s:ident: $bound:path; $($name:ident $([$($how:tt)+])?),* $(,)?) => {
+    ($group:literal, for $s:ident: $($bound:path),+; $($name:ident $([$($how:tt)+])?),* $(,)?) => {
         /// The cases of this group.
-        pub fn group<$s: $bound>() -> $crate::Group<$s> {
+        pub fn group<$s: $($bound +)+>() -> $crate::Group<$s> {
             $crate::Group::new($group, vec![$($crate::case::group!(@ $s $name $($($how)+)?)),*])
         }
     };

@@ -11,9 +11,11 @@ mod export;
 mod import;
 mod opening;
 mod program;
+mod sweep;
 mod tags;
 
 pub use broken::Broken;
 pub use defect::Defect;
 pub use entry::{BrokenEntry, BrokenOutboard, BrokenReader, BrokenWriter};
 pub use program::Controls;
+pub use sweep::BrokenRound;

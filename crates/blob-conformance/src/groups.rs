@@ -1,6 +1,6 @@
 //! The cases, in groups. Each is a function whose signature says what it needs of a store.
 
-use blob_traits::Store;
+use blob_traits::{Store, Sweep};
 
 use crate::Group;
 
@@ -21,7 +21,14 @@ pub mod temp_tags;
 pub mod validate_repair;
 
 /// All groups.
-pub fn all<S: Store>() -> Vec<Group<S>> {
+pub fn all<S: Store + Sweep>() -> Vec<Group<S>> {
+    let mut groups = core();
+    groups.push(gc::group());
+    groups
+}
+
+/// The groups for a store that cannot be collected.
+pub fn core<S: Store>() -> Vec<Group<S>> {
     vec![
         get_put::group(),
         partial_batch_writer::group(),
@@ -29,7 +36,6 @@ pub fn all<S: Store>() -> Vec<Group<S>> {
         export::group(),
         tags::group(),
         temp_tags::group(),
-        gc::group(),
         validate_repair::group(),
         consistency_check::group(),
         progress_cancel::group(),

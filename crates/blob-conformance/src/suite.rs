@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, io, path::Path, pin::Pin, sync::Arc};
 
-use blob_traits::{HashAndFormat, Lifecycle, Result, Store, TempTags};
+use blob_traits::{HashAndFormat, Lifecycle, Result, Store, Sweep, TempTags};
 
 use crate::{
     Capability, Group, Home,
@@ -37,7 +37,7 @@ pub(crate) struct End<S> {
     pub(crate) shutdown: fn(S) -> Opening<()>,
 }
 
-impl<S: Store> Suite<S> {
+impl<S: Store + Sweep> Suite<S> {
     /// A backend with all capabilities, held to all cases.
     ///
     /// `name` is that of the backend and its configuration (`fs-inline-none`); `open` opens the store in a

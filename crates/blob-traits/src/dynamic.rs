@@ -3,6 +3,7 @@
 mod entry;
 mod erased;
 mod reader;
+mod round;
 mod writer;
 
 use std::{path::PathBuf, sync::Arc};
@@ -13,11 +14,12 @@ use self::erased::ErasedStore;
 use crate::{
     BlobStatus, BoxStream, Delete, EntryStatus, Export, ExportOptions, ExportProgress, Hash, HashAndFormat,
     Import, ImportOptions, ImportProgress, ImportSource, Lifecycle, ListBlobs, Map, MapMut, Progress,
-    ReadTags, Result, Store, Tag, TagRange, TempTag, TempTags, WriteTags,
+    ReadTags, Result, Store, Sweep, Tag, TagRange, TempTag, TempTags, WriteTags,
 };
 
 pub use entry::{DynEntry, DynEntryMut};
 pub use reader::{DynOutboard, DynReader};
+pub use round::DynRound;
 pub use writer::DynBatchWriter;
 
 /// A store of any type.
@@ -35,7 +37,7 @@ pub use writer::DynBatchWriter;
 /// ```
 /// use blob_traits::{BlobFormat, Hash, Result, dynamic::DynStore, prelude::*};
 ///
-/// fn choose(in_memory: bool, memory: impl Store, disk: impl Store) -> DynStore {
+/// fn choose(in_memory: bool, memory: impl Store + Sweep, disk: impl Store + Sweep) -> DynStore {
 ///     if in_memory { DynStore::new(memory) } else { DynStore::new(disk) }
 /// }
 ///
@@ -51,7 +53,7 @@ pub struct DynStore(Arc<dyn ErasedStore>);
 
 impl DynStore {
     /// Hides the type of a store.
-    pub fn new(store: impl Store) -> Self {
+    pub fn new(store: impl Store + Sweep) -> Self {
         Self(Arc::new(store))
     }
 }
@@ -135,6 +137,14 @@ impl TempTags for DynStore {
 
     fn temp_tags(&self) -> Box<dyn Iterator<Item = HashAndFormat> + Send + Sync + 'static> {
         self.0.temp_tags()
+    }
+}
+
+impl Sweep for DynStore {
+    type Round = DynRound;
+
+    async fn begin_sweep(&self) -> Result<DynRound> {
+        self.0.begin_sweep().await
     }
 }
 

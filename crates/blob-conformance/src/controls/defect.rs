@@ -84,5 +84,10 @@ defects! {
     PartialLost [on_disk] "forgets its partial blobs at the shutdown";
     SyncDropped [on_disk] "does nothing when a writer or the store is to be synced, and loses partial blobs when it is dropped";
     TemporaryTagsKept [on_disk] "holds its temporary tags after it was opened again";
+    SweepDeletesBlindly [] "sweeps what was reached since the round began";
+    SweepDoesNothing [] "sweeps nothing";
+    NewSequencesForgotten [] "does not say which hash sequences were reached during a round";
+    GrowthUnnoticed [] "does not notice when more of a hash sequence arrives during a round";
+    TwoRounds [] "lets two rounds run at once";
     TwoOwners [on_disk] "lets a directory be opened twice";
 }

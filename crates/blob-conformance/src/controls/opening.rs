@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use blob_traits::{HashAndFormat, Result, Store, TempTags, dynamic::DynStore};
+use blob_traits::{HashAndFormat, Result, Store, Sweep, TempTags, dynamic::DynStore};
 
 use super::{Broken, Defect, broken::lock};
 use crate::{Home, Suite, groups, suite::Backend};
@@ -29,7 +29,7 @@ impl<S> Default for Past<S> {
     }
 }
 
-impl<S: Store> Suite<S> {
+impl<S: Store + Sweep> Suite<S> {
     /// The same backend with a defect, or none, held to all cases.
     pub(crate) fn broken(&self, defect: Option<Defect>) -> Suite<DynStore> {
         let open = self.backend.open.clone();
@@ -56,7 +56,7 @@ fn seen(home: &Home, defect: Defect) -> Home {
     if defect == Defect::LimitIgnored { home.without_limit() } else { home.clone() }
 }
 
-async fn open_broken<S: Store>(
+async fn open_broken<S: Store + Sweep>(
     home: &Home,
     defect: Defect,
     opening: impl Future<Output = Result<S>>,

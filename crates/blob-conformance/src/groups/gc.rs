@@ -1,13 +1,13 @@
 //! Collection.
 
-use blob_traits::Store;
+use blob_traits::{Store, Sweep};
 
 use crate::case::group;
 
 const COLLECTOR: &str = "needs the collector";
 
 group! {
-    "gc", for S: Store;
+    "gc", for S: Store, Sweep;
     gc_empty_store_noop_callback_called [pending COLLECTOR],
     gc_deletes_untagged_complete [pending COLLECTOR],
     gc_deletes_untagged_partial [pending COLLECTOR],

@@ -16,7 +16,7 @@ use blob_fs::{
     vfs::{self, FaultKind, FaultVfs, Op, Ops, RealVfs, Repeat},
 };
 use blob_mem::{MemOptions, MemStore};
-use blob_traits::{Result, Store};
+use blob_traits::{Result, Store, Sweep};
 
 /// The path of a manifest.
 pub(crate) fn manifest(name: &str) -> String {
@@ -30,7 +30,7 @@ pub(crate) fn open_mem(home: &Home) -> Ready<Result<MemStore>> {
 }
 
 /// Says what memory lacks.
-pub(crate) fn in_memory<S: Store>(suite: Suite<S>) -> Suite<S> {
+pub(crate) fn in_memory<S: Store + Sweep>(suite: Suite<S>) -> Suite<S> {
     suite
         .lacks(Capability::Persistence, "memory does not outlive its process")
         .lacks(Capability::Durability, "memory does not outlive its process")
@@ -53,7 +53,7 @@ pub(crate) async fn open_fs(home: Home, change: fn(&mut Options)) -> Result<FsSt
 }
 
 /// Says at which sizes a store on disk changes its ways, and where its temporary files would be.
-pub(crate) fn on_disk<S: Store>(suite: Suite<S>, change: fn(&mut Options)) -> Suite<S> {
+pub(crate) fn on_disk<S: Store + Sweep>(suite: Suite<S>, change: fn(&mut Options)) -> Suite<S> {
     let mut options = Options::new("");
     change(&mut options);
     suite.thresholds([options.inline_max, options.partial_memory_max]).leftovers(temporary_files)

@@ -4,17 +4,17 @@ use std::{fmt::Debug, future::Future, path::PathBuf, pin::Pin};
 
 use bao_tree::ChunkRanges;
 
-use super::{DynEntry, DynEntryMut};
+use super::{DynEntry, DynEntryMut, DynRound};
 use crate::{
     BlobStatus, BoxStream, Delete, EntryStatus, Export, ExportOptions, ExportProgress, Hash, HashAndFormat,
     Import, ImportOptions, ImportProgress, ImportSource, Lifecycle, ListBlobs, Map, MapMut, Progress,
-    ReadTags, Result, Store, Tag, TagRange, TempTag, TempTags, WriteTags,
+    ReadTags, Result, Store, Sweep, Tag, TagRange, TempTag, TempTags, WriteTags,
 };
 
 /// A boxed future that can be sent.
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// All of [`Store`]. Methods have the names that they have there; arguments are what the generic ones convert into.
+/// All of [`Store`] and [`Sweep`]. Methods have the names that they have there; arguments are what the generic ones convert into.
 pub(super) trait ErasedStore: Debug + Send + Sync {
     fn get(&self, hash: Hash) -> BoxFuture<'_, Result<Option<DynEntry>>>;
     fn get_mut(&self, hash: Hash) -> BoxFuture<'_, Result<Option<DynEntryMut>>>;
@@ -46,11 +46,12 @@ pub(super) trait ErasedStore: Debug + Send + Sync {
         progress: Progress<ExportProgress>,
     ) -> BoxFuture<'_, Result<()>>;
     fn delete(&self, hashes: Vec<Hash>) -> BoxFuture<'_, Result<()>>;
+    fn begin_sweep(&self) -> BoxFuture<'_, Result<DynRound>>;
     fn sync(&self) -> BoxFuture<'_, Result<()>>;
     fn shutdown(&self) -> BoxFuture<'_, Result<()>>;
 }
 
-impl<S: Store> ErasedStore for S {
+impl<S: Store + Sweep> ErasedStore for S {
     fn get(&self, hash: Hash) -> BoxFuture<'_, Result<Option<DynEntry>>> {
         Box::pin(async move { Ok(Map::get(self, &hash).await?.map(DynEntry::new)) })
     }
@@ -132,6 +133,10 @@ impl<S: Store> ErasedStore for S {
         progress: Progress<ExportProgress>,
     ) -> BoxFuture<'_, Result<()>> {
         Box::pin(Export::export(self, hash, target, options, progress))
+    }
+
+    fn begin_sweep(&self) -> BoxFuture<'_, Result<DynRound>> {
+        Box::pin(async move { Ok(DynRound::new(Sweep::begin_sweep(self).await?)) })
     }
 
     fn delete(&self, hashes: Vec<Hash>) -> BoxFuture<'_, Result<()>> {

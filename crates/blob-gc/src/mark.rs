@@ -1,0 +1,109 @@
+//! Finding out what is reachable.
+
+use std::collections::BTreeSet;
+
+use blob_traits::{BlobFormat, EntryStatus, Hash, HashAndFormat, Progress, Result, TagRange};
+use futures_lite::StreamExt;
+
+use crate::{
+    Event, GcError, GcMarkEvent, GcOptions, GcReport, MarkStore, UnreadableSequences,
+    children::{Read, ReadOutcome, read_children},
+    live::LiveSet,
+};
+
+/// So many sequences are read between two reports.
+const REPORT_EVERY: u64 = 1000;
+
+/// What is kept for its own sake, each content once.
+pub(crate) type Roots = BTreeSet<HashAndFormat>;
+
+/// Samples the roots: temporary tags, then tags. In this order a blob whose tag is set before its temporary tag is dropped is
+/// seen at least once.
+pub(crate) async fn sample_roots<S: MarkStore>(store: &S, protected: &[HashAndFormat]) -> Result<Roots> {
+    let mut roots: Roots = protected.iter().copied().collect();
+    roots.extend(store.temp_tags());
+    let mut tags = store.tags(TagRange::all()).await?;
+    while let Some(tag) = tags.next().await {
+        roots.insert(tag?.1);
+    }
+    Ok(roots)
+}
+
+/// Marks in one pass.
+pub(crate) struct Marker<'a, S> {
+    pub(crate) store: &'a S,
+    pub(crate) options: &'a GcOptions,
+    pub(crate) progress: &'a Progress<Event>,
+    pub(crate) report: &'a mut GcReport,
+    n_children: u64,
+}
+
+impl<'a, S: MarkStore> Marker<'a, S> {
+    pub(crate) fn new(
+        store: &'a S,
+        options: &'a GcOptions,
+        progress: &'a Progress<Event>,
+        report: &'a mut GcReport,
+    ) -> Self {
+        Self { store, options, progress, report, n_children: 0 }
+    }
+
+    /// Marks all roots and what the sequences among them list.
+    pub(crate) async fn mark(&mut self, roots: &Roots, live: &mut LiveSet) -> Result<(), GcError> {
+        for root in roots {
+            live.insert(&root.hash);
+            match root.format {
+                BlobFormat::Raw => self.note_missing(*root).await?,
+                BlobFormat::HashSeq => self.mark_sequence(root.hash, |child| live.insert(&child)).await?,
+            }
+        }
+        live.finish();
+        let n_live = live.len() as u64;
+        self.report.n_live += n_live;
+        self.tell(GcMarkEvent::Marked { n_live }).await
+    }
+
+    async fn note_missing(&mut self, root: HashAndFormat) -> Result<(), GcError> {
+        if self.store.entry_status(&root.hash).await? == EntryStatus::NotFound {
+            self.report.n_missing += 1;
+            self.tell(GcMarkEvent::Missing { root }).await?;
+        }
+        Ok(())
+    }
+
+    /// Marks what a sequence lists. Fails closed.
+    pub(crate) async fn mark_sequence(&mut self, hash: Hash, sink: impl FnMut(Hash)) -> Result<(), GcError> {
+        let Read { n_children, outcome } = read_children(self.store, hash, sink).await?;
+        self.report.n_sequences += 1;
+        self.n_children += n_children;
+        let keeps_going = self.options.unreadable == UnreadableSequences::KeepWhatCanBeRead;
+        match outcome {
+            ReadOutcome::All => {}
+            ReadOutcome::Part => self.tell(GcMarkEvent::PartialSequence { hash, n_children }).await?,
+            ReadOutcome::Missing => {
+                self.report.n_missing += 1;
+                self.tell(GcMarkEvent::Missing { root: HashAndFormat::hash_seq(hash) }).await?;
+            }
+            ReadOutcome::Malformed { .. } | ReadOutcome::Unreadable(_) if keeps_going => {
+                self.tell(GcMarkEvent::UnreadableSequence { hash, n_children }).await?;
+            }
+            ReadOutcome::Malformed { size } => return Err(GcError::MalformedSequence { hash, size }),
+            ReadOutcome::Unreadable(source) => return Err(GcError::UnreadableSequence { hash, source }),
+        }
+        if self.report.n_sequences.is_multiple_of(REPORT_EVERY) {
+            let (n_sequences, n_children) = (self.report.n_sequences, self.n_children);
+            // Numbers may be missed by who is slow.
+            self.progress.try_send(Event::Mark(GcMarkEvent::Progress { n_sequences, n_children }))?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, event: GcMarkEvent) -> Result<(), GcError> {
+        Ok(self.progress.send(Event::Mark(event)).await?)
+    }
+}
+
+/// How many of some roots are sequences.
+pub(crate) fn sequences(roots: &Roots) -> Vec<Hash> {
+    roots.iter().filter(|root| root.format.is_hash_seq()).map(|root| root.hash).collect()
+}
