@@ -39,8 +39,9 @@
 //!
 //! So that a suite comes to its end:
 //!
-//! - Every call to the seed ends after a minute with `TimedOut`. When the file store's actor has ended, on shutdown or by
-//!   an error, calls in its queue are never answered.
+//! - Every call to the seed ends after 30 seconds with `TimedOut`. When the file store's actor has ended, on shutdown or
+//!   by an error, calls in its queue are never answered; a call right after a shutdown, a second shutdown for example,
+//!   may find itself there.
 //! - A stream of more than 1 GiB is ended. A leaf that lies beyond 1 GiB in the memory store, and a parent that lies
 //!   beyond 1 GiB in an outboard, are refused. The seed would allocate until the process is killed.
 //! - Progress events that the seed sends in a blocking way block the thread, as they do with its own channel; ours would
