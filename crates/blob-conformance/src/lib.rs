@@ -1,0 +1,3 @@
+//! What every blob store must show, as tests that run on any of them.
+
+pub mod model;
