@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use blob_fs::FsStore;
 use blob_traits::{
-    BlobFormat, EntryStatus, Hash, HashAndFormat, MapEntry, Tag, TagRange, collect, prelude::*,
+    BlobFormat, EntryStatus, Error, Hash, HashAndFormat, MapEntry, Tag, TagRange, collect, prelude::*,
 };
 use futures_lite::future::{block_on, poll_once};
 
@@ -135,6 +135,38 @@ async fn old_value_of_a_tag_does_not_come_back() {
     deleting.await.unwrap();
     setting.await.unwrap();
     assert_eq!(store.get_tag(&tag).await.unwrap(), Some(content(2)));
+}
+
+/// The old name went when the renaming was decided, the new one came when it was durable: in between there was none.
+#[tokio::test]
+async fn tag_that_is_renamed_has_one_of_its_names_at_any_time() {
+    let set_it = async |store: &FsStore| store.set_tag("a".into(), Some(content(1))).await.unwrap();
+    let mut held = Held::after(set_it).await;
+    let store = held.store.clone();
+    let names = async || {
+        let tags = collect(store.tags(..).await.unwrap()).await.unwrap();
+        tags.into_iter().map(|(tag, _)| tag.to_string()).collect::<String>()
+    };
+    let mut renaming = pin!(store.rename_tag("a".into(), "b".into()));
+    waits(&mut renaming).await;
+    assert_eq!(names().await, "a");
+    assert_eq!(store.get_tag(&"a".into()).await.unwrap(), Some(content(1)));
+    // Whoever builds on it is told when it is seen.
+    let mut kept = pin!(store.rename_tag("b".into(), "b".into()));
+    let mut missed = pin!(store.rename_tag("a".into(), "c".into()));
+    let mut deleting = pin!(store.delete_tag("a".into()));
+    let mut deleting_new = pin!(store.delete_tag("b".into()));
+    waits(&mut kept).await;
+    waits(&mut missed).await;
+    waits(&mut deleting).await;
+    waits(&mut deleting_new).await;
+    assert_eq!(names().await, "a");
+    held.release();
+    for done in [renaming.await, kept.await, deleting.await, deleting_new.await] {
+        done.unwrap();
+    }
+    assert!(matches!(missed.await, Err(Error::TagNotFound { .. })));
+    assert_eq!(names().await, "");
 }
 
 #[tokio::test]
