@@ -262,6 +262,29 @@ async fn import_of_a_partial_blob_is_waited_for_by_those_who_would_write_it() {
     assert!(entry.is_complete());
 }
 
+/// Who promoted a large blob from memory while its import was queued was told that there is no such blob.
+#[tokio::test]
+async fn large_blob_whose_import_is_queued_is_promoted_with_it() {
+    let sample = Sample::new(100_000);
+    let begin = async |store: &FsStore| {
+        write(store, sample.hash, sample.size(), sample.all_items()).await.unwrap();
+    };
+    let mut held = Held::after(begin).await;
+    let store = held.store.clone();
+    let entry = store.existing(sample.hash).await.unwrap();
+    let mut importing = pin!(store.import_bytes(sample.data.clone(), BlobFormat::Raw));
+    let mut completing = pin!(store.insert_complete(entry.clone()));
+    for _ in 0..20 {
+        waits(&mut importing).await;
+        collect(store.blobs().await.unwrap()).await.unwrap();
+    }
+    waits(&mut completing).await;
+    held.release();
+    completing.await.unwrap();
+    drop(importing.await.unwrap());
+    assert!(entry.is_complete());
+}
+
 #[tokio::test]
 async fn shutdown_writes_what_is_queued() {
     let mut held = Held::after(async |_| {}).await;
