@@ -372,9 +372,7 @@ impl State {
                     _ => {}
                 }
             }
-            if let Some(done) = txn.done {
-                let _ = done.send(Ok(()));
-            }
+            let _ = txn.done.map(|done| done.send(Ok(())));
         }
         self.published = appended.last;
         self.log_behind += appended.bytes;
@@ -394,14 +392,15 @@ impl State {
 
     fn set_blob(&mut self, hash: Hash, seq: u64, segment: u32, change: Change<BlobRow>) {
         self.visible.active.blobs.insert(hash, change);
-        if let Some(size) = change.row().and_then(|row| row.state.complete_size()) {
+        let size = change.row().and_then(|row| row.state.complete_size());
+        // A partial blob that was begun behind a removal that is queued goes on by itself.
+        if let Some(size) = size.filter(|_| !self.is_hidden(&hash)) {
             self.partials.completed(&hash, size);
         }
         match self.pending.blobs.get_mut(&hash) {
             Some(pending) if pending.seq == seq => {
-                if let Some(pending) = self.pending.blobs.remove(&hash) {
-                    pending.joined.into_iter().for_each(|joined| drop(joined.send(Ok(()))));
-                }
+                let joined = self.pending.blobs.remove(&hash).into_iter().flat_map(|p| p.joined);
+                joined.for_each(|joined| drop(joined.send(Ok(()))));
             }
             Some(pending) => {
                 pending.before = Some(segment);

@@ -12,7 +12,7 @@ use crate::{
     altered::Gate,
     drive::eventually,
     home::Home,
-    sample::{Sample, import, status, write},
+    sample::{Sample, chunks, import, present, status, write},
 };
 
 fn content(n: u8) -> HashAndFormat {
@@ -260,6 +260,27 @@ async fn import_of_a_partial_blob_is_waited_for_by_those_who_would_write_it() {
     assert!(beginning.await.unwrap().is_complete());
     completing.await.unwrap();
     assert!(entry.is_complete());
+}
+
+/// The record of the import, which came before the deletion, took the new partial blob for its own: what was written to
+/// it was gone, and its handle said that it was complete.
+#[tokio::test]
+async fn partial_blob_begun_behind_a_queued_deletion_is_not_taken_for_what_was_deleted() {
+    let mut held = Held::after(async |_| {}).await;
+    let store = held.store.clone();
+    let sample = Sample::new(40_000);
+    let mut importing = pin!(store.import_bytes(sample.data.clone(), BlobFormat::Raw));
+    waits(&mut importing).await;
+    let mut deleting = pin!(store.delete(vec![sample.hash]));
+    waits(&mut deleting).await;
+    write(&store, sample.hash, sample.size(), sample.items(&chunks(0..16))).await.unwrap();
+    let entry = store.existing(sample.hash).await.unwrap();
+    held.release();
+    drop(importing.await.unwrap());
+    deleting.await.unwrap();
+    assert_eq!(status(&store, sample.hash), EntryStatus::Partial);
+    assert!(!entry.is_complete());
+    assert_eq!(present(&store, sample.hash).await, chunks(0..16));
 }
 
 /// Who promoted a large blob from memory while its import was queued was told that there is no such blob.
