@@ -12,6 +12,7 @@ pub mod gc;
 pub mod get_put;
 pub mod import;
 pub mod limits_hostile;
+pub mod model;
 pub mod partial_batch_writer;
 pub mod progress_cancel;
 pub mod seen_in_the_wild;
@@ -44,5 +45,6 @@ pub fn core<S: Store>() -> Vec<Group<S>> {
         limits_hostile::group(),
         shutdown_reopen::group(),
         seen_in_the_wild::group(),
+        model::group(),
     ]
 }

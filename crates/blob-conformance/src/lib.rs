@@ -24,6 +24,8 @@
 //!
 //! - [`Harness`] is the program; a [`Suite`] is one configuration of a backend in it, opened in a [`Home`].
 //! - [`groups`] has the cases. Each is a function over the traits that it needs, and gets a [`Trial`] and an empty store.
+//! - [`model`] drives stores through random histories and compares them with a plain reference.
+//! - [`controls`] has stores with known defects, each of which some case must catch.
 //! - [`Sample`] makes blobs and takes their verified streams apart, with code that is not the backend's; [`Dice`] makes
 //!   numbers that depend on the seed alone.
 //!
@@ -41,6 +43,7 @@ pub mod groups;
 mod harness;
 mod home;
 mod manifest;
+pub mod model;
 mod panics;
 mod process;
 mod property;

@@ -146,6 +146,11 @@ impl<S: Clone> Trial<S> {
         sizes
     }
 
+    /// The sizes in bytes at which the backend changes its ways.
+    pub fn thresholds(&self) -> impl Iterator<Item = u64> {
+        self.backend.thresholds.iter().copied()
+    }
+
     /// A few sizes in bytes at which the backend goes different ways, each above one threshold more; none is 0 and the
     /// last is over all thresholds and several chunk groups long. Cheaper than [`sizes`](Self::sizes).
     pub fn ways(&self) -> Vec<usize> {

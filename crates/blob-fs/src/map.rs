@@ -40,6 +40,19 @@ impl FsStore {
         loaded
     }
 
+    /// Checks that a blob that was complete has not been deleted since.
+    async fn still_complete(&self, hash: Hash) -> Result<()> {
+        let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
+        let look = self.engine.transact(&keys, 0, |state, looked| match state.pending_blob(&hash, looked) {
+            Some((old, killed)) if old.complete_size().is_some() => Ok(match killed {
+                Killed::Queued => Decision::Join(hash, ()),
+                _ => Decision::Nothing(()),
+            }),
+            _ => Err(Error::NotFound { hash }),
+        });
+        look.await
+    }
+
     async fn entry(&self, hash: Hash) -> Result<Option<Entry>> {
         if hash == Hash::EMPTY {
             self.engine.state().check_readable()?;
@@ -181,8 +194,13 @@ impl MapMut for FsStore {
 
     async fn insert_complete(&self, entry: Entry) -> Result<()> {
         self.engine.state().check_writable()?;
-        let Content::Partial(partial) = entry.content else { return Ok(()) };
-        let engine = self.engine.clone();
-        unblock(move || partial.insert_complete(&engine)).await
+        match entry.content {
+            Content::Empty => Ok(()),
+            Content::Partial(partial) if !partial.is_complete() => {
+                let engine = self.engine.clone();
+                unblock(move || partial.insert_complete(&engine)).await
+            }
+            _ => self.still_complete(entry.hash).await,
+        }
     }
 }

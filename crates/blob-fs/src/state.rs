@@ -119,7 +119,8 @@ struct PendingTag {
     seq: u64,
     content: Option<HashAndFormat>,
     before: Option<u32>,
-    removals: usize,
+    /// The last removal that is seen already (E3).
+    removed: Option<u64>,
 }
 
 /// What the index said about the keys of an operation, before the lock was taken.
@@ -244,14 +245,19 @@ impl State {
         self.pending.blobs.iter().filter(|(_, pending)| pending.removals > 0).map(|(hash, _)| *hash)
     }
 
-    /// Whether a removal of the tag is decided and not yet durable.
-    pub(crate) fn is_tag_hidden(&self, tag: &Tag) -> bool {
-        self.pending.tags.get(tag).is_some_and(|pending| pending.removals > 0)
+    /// Whether a tag is going to be gone, seen already or not.
+    pub(crate) fn is_tag_removal_queued(&self, tag: &Tag) -> bool {
+        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_none())
     }
 
-    /// Tags whose removal is decided and not yet durable.
+    /// Whether a removal of the tag is seen that is not yet durable (E3).
+    pub(crate) fn is_tag_hidden(&self, tag: &Tag) -> bool {
+        self.pending.tags.get(tag).is_some_and(|pending| pending.removed.is_some())
+    }
+
+    /// Tags of which a removal is seen that is not yet durable.
     pub(crate) fn hidden_tags(&self) -> impl Iterator<Item = &Tag> {
-        self.pending.tags.iter().filter(|(_, pending)| pending.removals > 0).map(|(tag, _)| tag)
+        self.pending.tags.keys().filter(|tag| self.is_tag_hidden(tag))
     }
 
     /// Waits for the record of a blob that is queued; `None` if none is.
@@ -272,11 +278,13 @@ impl State {
         done: Option<oneshot::Sender<Outcome>>,
     ) {
         let weight = ops.iter().map(Op::weight).sum();
-        let ops = ops.into_iter().map(|op| self.decide(op, looked)).collect();
+        // A tag that gets another name is seen under one of the two at any time.
+        let is_rename = ops.iter().any(|op| matches!(op, Op::TagSet { .. }));
+        let ops = ops.into_iter().map(|op| self.decide(op, looked, is_rename)).collect();
         self.queue.push_back(Txn { ops, weight, done, _pins: pins, _share: share });
     }
 
-    fn decide(&mut self, op: Op, looked: &Looked) -> Queued {
+    fn decide(&mut self, op: Op, looked: &Looked, is_rename: bool) -> Queued {
         let seq = self.next_seq;
         self.next_seq += 1;
         let mut orphans = Vec::new();
@@ -297,15 +305,12 @@ impl State {
                 Key::Tag(tag) => {
                     let old = self.pending_tag(tag, looked);
                     killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
-                    let content = match &op {
-                        Op::TagSet { content, .. } => Some(*content),
-                        _ => None,
-                    };
-                    let removals = self.pending.tags.get(tag).map_or(0, |pending| pending.removals);
-                    let removals = removals + usize::from(content.is_none());
-                    self.pending
-                        .tags
-                        .insert(tag.clone(), PendingTag { seq, content, before: None, removals });
+                    let content = if let Op::TagSet { content, .. } = &op { Some(*content) } else { None };
+                    let queued = self.pending.tags.get(tag).map(|pending| pending.removed);
+                    // Behind a change that is not seen yet, a removal is not seen either.
+                    let hides = content.is_none() && !is_rename && queued != Some(None);
+                    let removed = if hides { Some(seq) } else { queued.flatten() };
+                    self.pending.tags.insert(tag.clone(), PendingTag { seq, content, before: None, removed });
                 }
             }
         }
@@ -367,9 +372,7 @@ impl State {
                     _ => {}
                 }
             }
-            if let Some(done) = txn.done {
-                let _ = done.send(Ok(()));
-            }
+            let _ = txn.done.map(|done| done.send(Ok(())));
         }
         self.published = appended.last;
         self.log_behind += appended.bytes;
@@ -389,14 +392,15 @@ impl State {
 
     fn set_blob(&mut self, hash: Hash, seq: u64, segment: u32, change: Change<BlobRow>) {
         self.visible.active.blobs.insert(hash, change);
-        if let Some(size) = change.row().and_then(|row| row.state.complete_size()) {
+        let size = change.row().and_then(|row| row.state.complete_size());
+        // A partial blob that was begun behind a removal that is queued goes on by itself.
+        if let Some(size) = size.filter(|_| !self.is_hidden(&hash)) {
             self.partials.completed(&hash, size);
         }
         match self.pending.blobs.get_mut(&hash) {
             Some(pending) if pending.seq == seq => {
-                if let Some(pending) = self.pending.blobs.remove(&hash) {
-                    pending.joined.into_iter().for_each(|joined| drop(joined.send(Ok(()))));
-                }
+                let joined = self.pending.blobs.remove(&hash).into_iter().flat_map(|p| p.joined);
+                joined.for_each(|joined| drop(joined.send(Ok(()))));
             }
             Some(pending) => {
                 pending.before = Some(segment);
@@ -411,7 +415,7 @@ impl State {
             Some(pending) if pending.seq == seq => drop(self.pending.tags.remove(&tag)),
             Some(pending) => {
                 pending.before = Some(segment);
-                pending.removals -= usize::from(change.row().is_none());
+                pending.removed.take_if(|until| *until <= seq);
             }
             None => {}
         }

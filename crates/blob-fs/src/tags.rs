@@ -14,7 +14,7 @@ use crate::{
     format::record::MAX_TAG_DELETES,
     import::check_tag_len,
     list,
-    op::Op,
+    op::{Killed, Op},
     store::FsStore,
 };
 
@@ -56,7 +56,9 @@ impl WriteTags for FsStore {
                         Decision::Write(vec![Op::TagDelete { tags: vec![tag] }], SmallVec::new(), ())
                     }
                     // A removal that is queued is not durable yet: what follows it in the log is.
-                    None if state.is_tag_hidden(&tag) => Decision::Write(vec![Op::Mark], SmallVec::new(), ()),
+                    None if state.is_tag_removal_queued(&tag) => {
+                        Decision::Write(vec![Op::Mark], SmallVec::new(), ())
+                    }
                     None => Decision::Nothing(()),
                 })
             })
@@ -99,10 +101,10 @@ impl WriteTags for FsStore {
                         return Ok(Decision::Nothing(false));
                     }
                     let names: BTreeSet<&Tag> = keys.tags.iter().chain(state.recent_tags(&range)).collect();
-                    let hidden = names.iter().any(|tag| state.is_tag_hidden(tag));
+                    let queued = names.iter().any(|tag| state.is_tag_removal_queued(tag));
                     let there = |tag: &&Tag| state.pending_tag(tag, looked).is_some();
                     let tags: Vec<Tag> = names.into_iter().filter(there).cloned().collect();
-                    if tags.is_empty() && hidden {
+                    if tags.is_empty() && queued {
                         // A removal that is queued is not durable yet: what follows it in the log is.
                         return Ok(Decision::Write(vec![Op::Mark], SmallVec::new(), true));
                     }
@@ -131,18 +133,27 @@ impl WriteTags for FsStore {
         check_tag_len(to.as_ref().len())?;
         let pins = &self.engine.pins;
         let keys = Keys { blobs: SmallVec::new(), tags: smallvec![from.clone(), to.clone()] };
+        // What the queue decides is told when it is durable, since it is not seen before.
+        let told = |outcome| Decision::Write(vec![Op::Mark], SmallVec::new(), outcome);
         self.engine
             .transact(&keys, 0, |state, looked| {
-                let Some((content, _)) = state.pending_tag(&from, looked) else {
-                    return Err(Error::TagNotFound { tag: from });
+                let (content, killed) = match state.pending_tag(&from, looked) {
+                    Some(found) => found,
+                    None if state.is_tag_removal_queued(&from) => {
+                        return Ok(told(Err(Error::TagNotFound { tag: from })));
+                    }
+                    None => return Err(Error::TagNotFound { tag: from }),
                 };
                 if from == to {
-                    return Ok(Decision::Nothing(()));
+                    return Ok(match killed {
+                        Killed::Queued => told(Ok(())),
+                        _ => Decision::Nothing(Ok(())),
+                    });
                 }
                 let pin = pins.tag(state, content);
                 let ops = vec![Op::TagDelete { tags: vec![from] }, Op::TagSet { tag: to, content }];
-                Ok(Decision::Write(ops, smallvec![pin], ()))
+                Ok(Decision::Write(ops, smallvec![pin], Ok(())))
             })
-            .await
+            .await?
     }
 }

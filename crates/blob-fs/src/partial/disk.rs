@@ -25,7 +25,7 @@ use crate::{
     format::bits::{Bits, MAX_LEN, SizeState},
     handle::Guard,
     layout::FileNo,
-    op::{Op, Orphan, OrphanKind},
+    op::{Killed, Op, Orphan, OrphanKind},
     outboard::read_pair,
     row::BlobState,
     vfs::{Access, FileRef, VfsFile},
@@ -203,16 +203,18 @@ impl Partial {
         Ok((disk, size))
     }
 
-    /// Has the beginning of a partial blob recorded; `false`: there is another state by now.
+    /// Has the beginning of a partial blob recorded; `false`: there is another state by now, which is durable where the
+    /// blob is complete.
     fn record_begin(&self, engine: &Engine, no: FileNo) -> Result<bool> {
         let hash = self.hash;
         let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
         engine.transact_blocking(&keys, 0, |state, looked| {
-            let free = state.pending_blob(&hash, looked).is_none() && state.partials.is_current(self);
-            Ok(if free {
-                Decision::Write(vec![Op::PartialBegin { hash, no }], SmallVec::new(), true)
-            } else {
-                Decision::Nothing(false)
+            Ok(match state.pending_blob(&hash, looked) {
+                None if state.partials.is_current(self) => {
+                    Decision::Write(vec![Op::PartialBegin { hash, no }], SmallVec::new(), true)
+                }
+                Some((old, Killed::Queued)) if old.complete_size().is_some() => Decision::Join(hash, false),
+                _ => Decision::Nothing(false),
             })
         })
     }

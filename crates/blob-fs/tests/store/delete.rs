@@ -149,6 +149,27 @@ async fn blob_begun_again_after_delete_is_another_entry() {
     }
 }
 
+/// A handle that was got, or became, complete said so for ever, also of a blob that was no longer there.
+#[tokio::test]
+async fn handle_to_what_was_complete_does_not_promote_after_delete() {
+    for setup in SETUPS {
+        let (_home, store) = open(setup).await;
+        let sample = Sample::new(40_000);
+        let begun = store.get_or_create(sample.hash, sample.size()).await.unwrap();
+        import(&store, &sample).await;
+        let whole = store.existing(sample.hash).await.unwrap();
+        for entry in [&begun, &whole] {
+            store.insert_complete(entry.clone()).await.unwrap();
+        }
+        store.delete(vec![sample.hash]).await.unwrap();
+        for entry in [&begun, &whole] {
+            let inserted = store.insert_complete(entry.clone()).await;
+            assert!(matches!(inserted, Err(Error::NotFound { .. })), "{inserted:?}");
+        }
+        assert_eq!(status(&store, sample.hash), EntryStatus::NotFound);
+    }
+}
+
 #[tokio::test]
 async fn empty_blob_is_there_even_after_delete() {
     for setup in SETUPS {

@@ -88,7 +88,7 @@ impl Home {
     pub(crate) fn gated() -> (Self, Arc<Gate>) {
         let gate = Arc::new(Gate::default());
         let home = Self::with(|options| {
-            options.inline_max = 8 << 20;
+            options.inline_max = 80_000;
             options.segment_size = 64 << 10;
             options.vfs = Arc::new(Altered { gate: gate.clone(), ..Altered::default() });
         });

@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc};
 
 use blob_fs::FsStore;
 use blob_traits::{
-    BlobFormat, EntryStatus, Hash, HashAndFormat, MapEntry, Tag, TagRange, collect, prelude::*,
+    BlobFormat, EntryStatus, Error, Hash, HashAndFormat, MapEntry, Tag, TagRange, collect, prelude::*,
 };
 use futures_lite::future::{block_on, poll_once};
 
@@ -12,7 +12,7 @@ use crate::{
     altered::Gate,
     drive::eventually,
     home::Home,
-    sample::{Sample, import, status, write},
+    sample::{Sample, chunks, import, present, status, write},
 };
 
 fn content(n: u8) -> HashAndFormat {
@@ -137,6 +137,38 @@ async fn old_value_of_a_tag_does_not_come_back() {
     assert_eq!(store.get_tag(&tag).await.unwrap(), Some(content(2)));
 }
 
+/// The old name went when the renaming was decided, the new one came when it was durable: in between there was none.
+#[tokio::test]
+async fn tag_that_is_renamed_has_one_of_its_names_at_any_time() {
+    let set_it = async |store: &FsStore| store.set_tag("a".into(), Some(content(1))).await.unwrap();
+    let mut held = Held::after(set_it).await;
+    let store = held.store.clone();
+    let names = async || {
+        let tags = collect(store.tags(..).await.unwrap()).await.unwrap();
+        tags.into_iter().map(|(tag, _)| tag.to_string()).collect::<String>()
+    };
+    let mut renaming = pin!(store.rename_tag("a".into(), "b".into()));
+    waits(&mut renaming).await;
+    assert_eq!(names().await, "a");
+    assert_eq!(store.get_tag(&"a".into()).await.unwrap(), Some(content(1)));
+    // Whoever builds on it is told when it is seen.
+    let mut kept = pin!(store.rename_tag("b".into(), "b".into()));
+    let mut missed = pin!(store.rename_tag("a".into(), "c".into()));
+    let mut deleting = pin!(store.delete_tag("a".into()));
+    let mut deleting_new = pin!(store.delete_tag("b".into()));
+    waits(&mut kept).await;
+    waits(&mut missed).await;
+    waits(&mut deleting).await;
+    waits(&mut deleting_new).await;
+    assert_eq!(names().await, "a");
+    held.release();
+    for done in [renaming.await, kept.await, deleting.await, deleting_new.await] {
+        done.unwrap();
+    }
+    assert!(matches!(missed.await, Err(Error::TagNotFound { .. })));
+    assert_eq!(names().await, "");
+}
+
 #[tokio::test]
 async fn blob_imported_again_behind_its_deletion_stays() {
     let sample = Sample::new(1000);
@@ -227,6 +259,50 @@ async fn import_of_a_partial_blob_is_waited_for_by_those_who_would_write_it() {
     drop(importing.await.unwrap());
     assert!(beginning.await.unwrap().is_complete());
     completing.await.unwrap();
+    assert!(entry.is_complete());
+}
+
+/// The record of the import, which came before the deletion, took the new partial blob for its own: what was written to
+/// it was gone, and its handle said that it was complete.
+#[tokio::test]
+async fn partial_blob_begun_behind_a_queued_deletion_is_not_taken_for_what_was_deleted() {
+    let mut held = Held::after(async |_| {}).await;
+    let store = held.store.clone();
+    let sample = Sample::new(40_000);
+    let mut importing = pin!(store.import_bytes(sample.data.clone(), BlobFormat::Raw));
+    waits(&mut importing).await;
+    let mut deleting = pin!(store.delete(vec![sample.hash]));
+    waits(&mut deleting).await;
+    write(&store, sample.hash, sample.size(), sample.items(&chunks(0..16))).await.unwrap();
+    let entry = store.existing(sample.hash).await.unwrap();
+    held.release();
+    drop(importing.await.unwrap());
+    deleting.await.unwrap();
+    assert_eq!(status(&store, sample.hash), EntryStatus::Partial);
+    assert!(!entry.is_complete());
+    assert_eq!(present(&store, sample.hash).await, chunks(0..16));
+}
+
+/// Who promoted a large blob from memory while its import was queued was told that there is no such blob.
+#[tokio::test]
+async fn large_blob_whose_import_is_queued_is_promoted_with_it() {
+    let sample = Sample::new(100_000);
+    let begin = async |store: &FsStore| {
+        write(store, sample.hash, sample.size(), sample.all_items()).await.unwrap();
+    };
+    let mut held = Held::after(begin).await;
+    let store = held.store.clone();
+    let entry = store.existing(sample.hash).await.unwrap();
+    let mut importing = pin!(store.import_bytes(sample.data.clone(), BlobFormat::Raw));
+    let mut completing = pin!(store.insert_complete(entry.clone()));
+    for _ in 0..20 {
+        waits(&mut importing).await;
+        collect(store.blobs().await.unwrap()).await.unwrap();
+    }
+    waits(&mut completing).await;
+    held.release();
+    completing.await.unwrap();
+    drop(importing.await.unwrap());
     assert!(entry.is_complete());
 }
 
