@@ -135,7 +135,7 @@ impl<S> Trial<S> {
         Err(format!("in a process of its own: {said}{}", String::from_utf8_lossy(&output.stderr)).into())
     }
 
-    fn not_in_a_control(&self) -> Result<(), Failure> {
+    pub(crate) fn not_in_a_control(&self) -> Result<(), Failure> {
         // What was printed so far must not be printed by the other process again.
         std::io::stdout().flush()?;
         if self.is_control {

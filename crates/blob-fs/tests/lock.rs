@@ -16,12 +16,13 @@ use std::{
 
 use blob_fs::{
     Create, FsStore, Options,
-    vfs::{FaultVfs, Op, RealVfs},
+    vfs::{Fault, FaultKind, FaultVfs, Op, Ops, RealVfs, Repeat},
 };
 use blob_traits::{BlobFormat, Error, prelude::*};
 use support::{content, has, import, open, temp_dir, tiny};
 
 const STORE: &str = "BLOB_FS_TEST_LOCKED_STORE";
+const ENOENT: i32 = 2;
 
 /// Not a test of its own: the other process, which keeps a store open until it is killed or told to end.
 #[tokio::test]
@@ -128,6 +129,25 @@ async fn refused_open_touches_nothing() {
     let store = open(tiny(dir.path())).await;
     assert!(store.recovery().removed_files >= 2);
     assert!(files.iter().all(|file| !dir.path().join(file).exists()));
+}
+
+/// An import that was dropped with its store removed its temporary file while the store was being opened again, between
+/// the look at that file and its removal: the opening failed.
+#[tokio::test]
+async fn temporary_file_that_goes_while_the_store_is_opened_does_not_matter() {
+    let dir = temp_dir();
+    drop(open(tiny(dir.path())).await);
+    fs::write(dir.path().join("temp/0123456789abcdef.data"), "somebody is about to remove this").unwrap();
+    let vfs = FaultVfs::new(Arc::new(RealVfs::default()));
+    vfs.arm(Fault {
+        at: 1,
+        repeat: Repeat::Once,
+        kind: FaultKind::Error(ENOENT),
+        only: Ops::Just(Op::RemoveFile),
+    });
+    let store = open(Options { vfs: Arc::new(vfs.clone()), ..tiny(dir.path()) }).await;
+    assert!(vfs.fired().is_some());
+    assert!(store.recovery().damaged.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

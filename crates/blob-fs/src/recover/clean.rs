@@ -49,12 +49,20 @@ pub(super) fn temporaries(
                 }
             }
             let is_file = vfs.stat(&path).is_ok_and(|stat| stat.kind != Kind::Dir);
-            if is_file && !recovery.damaged.is_empty() {
+            if !is_file {
+                continue;
+            }
+            let cleared = if recovery.damaged.is_empty() {
+                vfs.remove_file(&path).map_err(|e| Error::io("remove", path, e))
+            } else {
                 // The record that names it may be what is damaged: nothing that might be data is removed (E6).
-                put_aside(vfs, layout, &path, recovery)?;
-            } else if is_file {
-                vfs.remove_file(&path).map_err(|e| Error::io("remove", path, e))?;
-                recovery.removed_files += 1;
+                put_aside(vfs, layout, &path, recovery)
+            };
+            match cleared {
+                Ok(()) if recovery.damaged.is_empty() => recovery.removed_files += 1,
+                // An import of a store that was dropped in this process may have removed it just now.
+                Ok(()) | Err(Error::FileNotFound { .. }) => {}
+                Err(e) => return Err(e),
             }
         }
     }
