@@ -175,15 +175,18 @@ async fn export_missing_notfound<S: Export>(trial: &Trial<S>, store: S) -> Outco
     Ok(())
 }
 
-async fn export_relative_target_rejected<S: Import + Export>(_: &Trial<S>, store: S) -> Outcome {
+async fn export_relative_target_rejected<S: Import + Export>(trial: &Trial<S>, store: S) -> Outcome {
     let sample = Sample::new(1000);
     let _pinned = sample.import(&store).await?;
-    for target in ["export-target", "./export-target", "", "src/../export-target"] {
+    // What a store that does not refuse it leaves must not be found by the next trial.
+    let name = format!("export-{:016x}-{}", trial.seed(), std::process::id());
+    for target in [name.clone(), format!("./{name}"), String::new(), format!("missing/../{name}")] {
         for mode in MODES {
             let refused = export(&store, sample.hash, target.as_ref(), mode).await;
+            let was_written = fs::remove_file(&name).is_ok();
             assert!(matches!(refused, Err(Error::RelativePath { .. })), "{target} {refused:?}");
+            assert!(!was_written, "{target}");
         }
-        assert!(!fs::exists("export-target")?);
     }
     Ok(())
 }
