@@ -107,7 +107,9 @@ impl<S: Clone> Trial<S> {
         self.kept().clear();
         drop(store);
     }
+}
 
+impl<S> Trial<S> {
     /// The path of a file of the user's: outside the store, in a directory that is there.
     pub fn user(&self, name: &str) -> PathBuf {
         self.dir.path().join("user").join(name)

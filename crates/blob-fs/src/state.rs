@@ -281,7 +281,7 @@ impl State {
         // A tag that gets another name is seen under one of the two at any time.
         let is_rename = ops.iter().any(|op| matches!(op, Op::TagSet { .. }));
         let ops = ops.into_iter().map(|op| self.decide(op, looked, is_rename)).collect();
-        self.queue.push_back(Txn { ops, weight, done, _pins: pins, _share: share });
+        self.queue.push_back(Txn { ops, weight, done, pins, _share: share });
     }
 
     fn decide(&mut self, op: Op, looked: &Looked, is_rename: bool) -> Queued {
@@ -372,7 +372,11 @@ impl State {
                     _ => {}
                 }
             }
-            let _ = txn.done.map(|done| done.send(Ok(())));
+            // Before that: who is told has pins of his own, and finds nothing held once he drops them.
+            drop(txn.pins);
+            if let Some(done) = txn.done {
+                let _ = done.send(Ok(()));
+            }
         }
         self.published = appended.last;
         self.log_behind += appended.bytes;
