@@ -172,7 +172,7 @@ pub(crate) struct Txn {
     /// Who is told when it is durable (or, in Relaxed, written).
     pub(crate) done: Option<oneshot::Sender<Outcome>>,
     /// What is in flight is pinned until it is published (E23).
-    pub(crate) _pins: SmallVec<[TempTag; 1]>,
+    pub(crate) pins: SmallVec<[TempTag; 1]>,
     /// Its share of the queue (E28).
     pub(crate) _share: Option<OwnedSemaphorePermit>,
 }

@@ -273,7 +273,7 @@ impl State {
     ) {
         let weight = ops.iter().map(Op::weight).sum();
         let ops = ops.into_iter().map(|op| self.decide(op, looked)).collect();
-        self.queue.push_back(Txn { ops, weight, done, _pins: pins, _share: share });
+        self.queue.push_back(Txn { ops, weight, done, pins, _share: share });
     }
 
     fn decide(&mut self, op: Op, looked: &Looked) -> Queued {
@@ -367,6 +367,8 @@ impl State {
                     _ => {}
                 }
             }
+            // Whoever is told finds nothing pinned but what they hold themselves.
+            drop(txn.pins);
             if let Some(done) = txn.done {
                 let _ = done.send(Ok(()));
             }
