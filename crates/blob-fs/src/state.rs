@@ -119,6 +119,7 @@ struct PendingTag {
     seq: u64,
     content: Option<HashAndFormat>,
     before: Option<u32>,
+    /// Those of renames do not count.
     removals: usize,
 }
 
@@ -239,12 +240,17 @@ impl State {
         self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_some())
     }
 
+    /// Whether a tag is going to be removed, or renamed.
+    pub(crate) fn is_tag_going(&self, tag: &Tag) -> bool {
+        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_none())
+    }
+
     /// Blobs whose removal is decided and not yet durable.
     pub(crate) fn hidden_blobs(&self) -> impl Iterator<Item = Hash> {
         self.pending.blobs.iter().filter(|(_, pending)| pending.removals > 0).map(|(hash, _)| *hash)
     }
 
-    /// Whether a removal of the tag is decided and not yet durable.
+    /// Whether a removal of the tag is decided and not yet durable: it is hidden already (E3).
     pub(crate) fn is_tag_hidden(&self, tag: &Tag) -> bool {
         self.pending.tags.get(tag).is_some_and(|pending| pending.removals > 0)
     }
@@ -302,7 +308,7 @@ impl State {
                         _ => None,
                     };
                     let removals = self.pending.tags.get(tag).map_or(0, |pending| pending.removals);
-                    let removals = removals + usize::from(content.is_none());
+                    let removals = removals + usize::from(matches!(op, Op::TagDelete { .. }));
                     self.pending
                         .tags
                         .insert(tag.clone(), PendingTag { seq, content, before: None, removals });
@@ -357,13 +363,14 @@ impl State {
                         }
                     }
                     Op::TagSet { tag, content } => {
-                        self.set_tag(tag, seq, place.segment, Change::Set(TagRow { seq, place, content }));
+                        self.set_tag(tag, seq, place.segment, Change::Set(TagRow { seq, place, content }), 0);
                     }
                     Op::TagDelete { tags } => {
                         for tag in tags {
-                            self.set_tag(tag, seq, place.segment, Change::Removed);
+                            self.set_tag(tag, seq, place.segment, Change::Removed, 1);
                         }
                     }
+                    Op::TagMoved { from } => self.set_tag(from, seq, place.segment, Change::Removed, 0),
                     _ => {}
                 }
             }
@@ -408,12 +415,13 @@ impl State {
         }
     }
 
-    fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>) {
+    /// `n_seen` is how many removals that are seen early this makes visible to all.
+    fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>, n_seen: usize) {
         match self.pending.tags.get_mut(&tag) {
             Some(pending) if pending.seq == seq => drop(self.pending.tags.remove(&tag)),
             Some(pending) => {
                 pending.before = Some(segment);
-                pending.removals -= usize::from(change.row().is_none());
+                pending.removals -= n_seen;
             }
             None => {}
         }
