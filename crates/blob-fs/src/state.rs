@@ -119,7 +119,8 @@ struct PendingTag {
     seq: u64,
     content: Option<HashAndFormat>,
     before: Option<u32>,
-    removals: usize, // but for those of renames
+    /// Those of renames do not count.
+    removals: usize,
 }
 
 /// What the index said about the keys of an operation, before the lock was taken.
@@ -308,8 +309,9 @@ impl State {
                     };
                     let removals = self.pending.tags.get(tag).map_or(0, |pending| pending.removals);
                     let removals = removals + usize::from(matches!(op, Op::TagDelete { .. }));
-                    let pending = PendingTag { seq, content, before: None, removals };
-                    self.pending.tags.insert(tag.clone(), pending);
+                    self.pending
+                        .tags
+                        .insert(tag.clone(), PendingTag { seq, content, before: None, removals });
                 }
             }
         }
@@ -372,8 +374,11 @@ impl State {
                     _ => {}
                 }
             }
-            drop(txn.pins); // Whoever is told finds nothing pinned but what they hold themselves.
-            drop(txn.done.map(|done| done.send(Ok(()))));
+            // Whoever is told finds nothing pinned but what they hold themselves.
+            drop(txn.pins);
+            if let Some(done) = txn.done {
+                let _ = done.send(Ok(()));
+            }
         }
         self.published = appended.last;
         self.log_behind += appended.bytes;
@@ -410,7 +415,7 @@ impl State {
         }
     }
 
-    /// `n_seen` counts the removals in this that were seen early.
+    /// `n_seen` is how many removals that are seen early this makes visible to all.
     fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>, n_seen: usize) {
         match self.pending.tags.get_mut(&tag) {
             Some(pending) if pending.seq == seq => drop(self.pending.tags.remove(&tag)),
