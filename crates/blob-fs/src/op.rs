@@ -15,42 +15,13 @@ use crate::{
 /// One record to be.
 #[derive(Debug)]
 pub(crate) enum Op {
-    Small {
-        hash: Hash,
-        data: Bytes,
-        outboard: Vec<u8>,
-    },
-    Large {
-        hash: Hash,
-        size: u64,
-        no: FileNo,
-        came_from: CameFrom,
-    },
-    Referenced {
-        hash: Hash,
-        size: u64,
-        no: FileNo,
-        paths: Vec<FileIdentity>,
-    },
-    PartialBegin {
-        hash: Hash,
-        no: FileNo,
-    },
-    Delete {
-        hashes: Vec<Hash>,
-    },
-    TagSet {
-        tag: Tag,
-        content: HashAndFormat,
-    },
-    TagDelete {
-        tags: Vec<Tag>,
-    },
-    /// Removes the name that a renamed tag had, in the transaction that sets the new one. Unlike other removals it is
-    /// not seen early (E3).
-    TagMoved {
-        from: Tag,
-    },
+    Small { hash: Hash, data: Bytes, outboard: Vec<u8> },
+    Large { hash: Hash, size: u64, no: FileNo, came_from: CameFrom },
+    Referenced { hash: Hash, size: u64, no: FileNo, paths: Vec<FileIdentity> },
+    PartialBegin { hash: Hash, no: FileNo },
+    Delete { hashes: Vec<Hash> },
+    TagSet { tag: Tag, content: HashAndFormat },
+    TagDelete { tags: Vec<Tag> },
     Mark,
 }
 
@@ -66,11 +37,7 @@ impl Op {
                 Some((*hash, BlobState::Referenced { size: *size, no: *no }))
             }
             Self::PartialBegin { hash, no } => Some((*hash, BlobState::Partial { no: *no })),
-            Self::Delete { .. }
-            | Self::TagSet { .. }
-            | Self::TagDelete { .. }
-            | Self::TagMoved { .. }
-            | Self::Mark => None,
+            Self::Delete { .. } | Self::TagSet { .. } | Self::TagDelete { .. } | Self::Mark => None,
         }
     }
 
@@ -84,7 +51,6 @@ impl Op {
             Self::Delete { hashes } => hashes.iter().copied().map(Key::Blob).collect(),
             Self::TagSet { tag, .. } => SmallVec::from_elem(Key::Tag(tag.clone()), 1),
             Self::TagDelete { tags } => tags.iter().cloned().map(Key::Tag).collect(),
-            Self::TagMoved { from } => SmallVec::from_elem(Key::Tag(from.clone()), 1),
             Self::Mark => SmallVec::new(),
         }
     }
@@ -119,9 +85,6 @@ impl Op {
                 let entries: Vec<_> = kills.iter().copied().zip(tags.iter().map(AsRef::as_ref)).collect();
                 f(&Record::TagDelete(&entries), 0)
             }
-            Self::TagMoved { from } => {
-                f(&Record::TagDelete(&[(kills.first().copied().unwrap_or(0), from.as_ref())]), 0)
-            }
             Self::Mark => f(&Record::Mark, 0),
         }
     }
@@ -145,7 +108,6 @@ impl Op {
             Self::Referenced { paths, .. } => paths.iter().map(|p| 64 + p.path.as_os_str().len()).sum(),
             Self::Delete { hashes } => hashes.len() * 36,
             Self::TagDelete { tags } => tags.iter().map(|t| 6 + t.0.len()).sum(),
-            Self::TagMoved { from } => 6 + from.0.len(),
             Self::TagSet { tag, .. } => 1 + tag.0.len(),
             Self::Large { .. } | Self::PartialBegin { .. } | Self::Mark => 32,
         };

@@ -119,7 +119,6 @@ struct PendingTag {
     seq: u64,
     content: Option<HashAndFormat>,
     before: Option<u32>,
-    /// Those of renames do not count.
     removals: usize,
 }
 
@@ -240,17 +239,12 @@ impl State {
         self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_some())
     }
 
-    /// Whether a tag is going to be removed, or renamed.
-    pub(crate) fn is_tag_going(&self, tag: &Tag) -> bool {
-        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_none())
-    }
-
     /// Blobs whose removal is decided and not yet durable.
     pub(crate) fn hidden_blobs(&self) -> impl Iterator<Item = Hash> {
         self.pending.blobs.iter().filter(|(_, pending)| pending.removals > 0).map(|(hash, _)| *hash)
     }
 
-    /// Whether a removal of the tag is decided and not yet durable: it is hidden already (E3).
+    /// Whether a removal of the tag is decided and not yet durable.
     pub(crate) fn is_tag_hidden(&self, tag: &Tag) -> bool {
         self.pending.tags.get(tag).is_some_and(|pending| pending.removals > 0)
     }
@@ -308,7 +302,7 @@ impl State {
                         _ => None,
                     };
                     let removals = self.pending.tags.get(tag).map_or(0, |pending| pending.removals);
-                    let removals = removals + usize::from(matches!(op, Op::TagDelete { .. }));
+                    let removals = removals + usize::from(content.is_none());
                     self.pending
                         .tags
                         .insert(tag.clone(), PendingTag { seq, content, before: None, removals });
@@ -363,14 +357,13 @@ impl State {
                         }
                     }
                     Op::TagSet { tag, content } => {
-                        self.set_tag(tag, seq, place.segment, Change::Set(TagRow { seq, place, content }), 0);
+                        self.set_tag(tag, seq, place.segment, Change::Set(TagRow { seq, place, content }));
                     }
                     Op::TagDelete { tags } => {
                         for tag in tags {
-                            self.set_tag(tag, seq, place.segment, Change::Removed, 1);
+                            self.set_tag(tag, seq, place.segment, Change::Removed);
                         }
                     }
-                    Op::TagMoved { from } => self.set_tag(from, seq, place.segment, Change::Removed, 0),
                     _ => {}
                 }
             }
@@ -415,13 +408,12 @@ impl State {
         }
     }
 
-    /// `n_seen` is how many removals that are seen early this makes visible to all.
-    fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>, n_seen: usize) {
+    fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>) {
         match self.pending.tags.get_mut(&tag) {
             Some(pending) if pending.seq == seq => drop(self.pending.tags.remove(&tag)),
             Some(pending) => {
                 pending.before = Some(segment);
-                pending.removals -= n_seen;
+                pending.removals -= usize::from(change.row().is_none());
             }
             None => {}
         }

@@ -56,7 +56,7 @@ impl WriteTags for FsStore {
                         Decision::Write(vec![Op::TagDelete { tags: vec![tag] }], SmallVec::new(), ())
                     }
                     // A removal that is queued is not durable yet: what follows it in the log is.
-                    None if state.is_tag_going(&tag) => Decision::Write(vec![Op::Mark], SmallVec::new(), ()),
+                    None if state.is_tag_hidden(&tag) => Decision::Write(vec![Op::Mark], SmallVec::new(), ()),
                     None => Decision::Nothing(()),
                 })
             })
@@ -99,10 +99,10 @@ impl WriteTags for FsStore {
                         return Ok(Decision::Nothing(false));
                     }
                     let names: BTreeSet<&Tag> = keys.tags.iter().chain(state.recent_tags(&range)).collect();
-                    let are_going = names.iter().any(|tag| state.is_tag_going(tag));
+                    let hidden = names.iter().any(|tag| state.is_tag_hidden(tag));
                     let there = |tag: &&Tag| state.pending_tag(tag, looked).is_some();
                     let tags: Vec<Tag> = names.into_iter().filter(there).cloned().collect();
-                    if tags.is_empty() && are_going {
+                    if tags.is_empty() && hidden {
                         // A removal that is queued is not durable yet: what follows it in the log is.
                         return Ok(Decision::Write(vec![Op::Mark], SmallVec::new(), true));
                     }
@@ -140,7 +140,7 @@ impl WriteTags for FsStore {
                     return Ok(Decision::Nothing(()));
                 }
                 let pin = pins.tag(state, content);
-                let ops = vec![Op::TagMoved { from }, Op::TagSet { tag: to, content }];
+                let ops = vec![Op::TagDelete { tags: vec![from] }, Op::TagSet { tag: to, content }];
                 Ok(Decision::Write(ops, smallvec![pin], ()))
             })
             .await
