@@ -10,6 +10,7 @@ use std::{
 use blob_traits::blocking::unblock;
 use bytes::Bytes;
 use lru::LruCache;
+use rustix::process::{Resource, getrlimit};
 
 use crate::{
     layout::FileNo,
@@ -29,7 +30,8 @@ pub(crate) enum FileKey {
     Pairs(FileNo),
 }
 
-/// Files that are open for reading; those used longest ago are closed first.
+/// Files that are open for reading; those used longest ago are closed first. They are never more than a quarter of
+/// what the process may have open.
 #[derive(Debug)]
 pub(crate) struct FileCache {
     vfs: Arc<dyn Vfs>,
@@ -77,7 +79,12 @@ impl FileCache {
         if let Some(faster) = open.files.get(&key) {
             return Ok(Arc::clone(faster));
         }
-        let closed = open.files.push(key, Arc::clone(&file));
+        let mut closed = Vec::new();
+        let at_most = share_of_limit();
+        while open.files.len() >= at_most {
+            closed.extend(open.files.pop_lru());
+        }
+        closed.extend(open.files.push(key, Arc::clone(&file)));
         drop(open);
         drop(closed);
         Ok(file)
@@ -103,6 +110,12 @@ impl FileCache {
         };
         drop(closed);
     }
+}
+
+/// A quarter of the files that this process may have open, at least one. Asked each time: a process may change it.
+fn share_of_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit / 4).unwrap_or(usize::MAX).max(1)
 }
 
 /// Reads exactly `len` bytes.

@@ -19,7 +19,7 @@ pub struct Options {
     pub partial_memory_max: u64,
     /// No blob is larger, in bytes. Checked before any file call.
     pub max_blob_size: u64,
-    /// How many files are kept open between reads.
+    /// How many files are kept open between reads. Never more than a quarter of those that the process may have open.
     pub open_files: usize,
     /// How long a segment of the log gets, in bytes; at most 4 GiB - 1.
     pub segment_size: u64,

@@ -31,6 +31,9 @@ enum State<R> {
     Taken,
 }
 
+/// Its reader is moved from state to state, never pinned in place: code over any store can use it without a pin.
+impl<R> Unpin for BlobReader<R> {}
+
 impl<R: ReadBlob> BlobReader<R> {
     /// Reads `size` bytes from `reader`.
     pub fn new(reader: R, size: u64) -> Self {
@@ -74,7 +77,7 @@ impl<R: ReadBlob> BlobReader<R> {
     }
 }
 
-impl<R: ReadBlob + Unpin> AsyncRead for BlobReader<R> {
+impl<R: ReadBlob> AsyncRead for BlobReader<R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,7 +91,7 @@ impl<R: ReadBlob + Unpin> AsyncRead for BlobReader<R> {
     }
 }
 
-impl<R: ReadBlob + Unpin> AsyncSeek for BlobReader<R> {
+impl<R: ReadBlob> AsyncSeek for BlobReader<R> {
     fn start_seek(mut self: Pin<&mut Self>, to: SeekFrom) -> io::Result<()> {
         let (base, delta) = match to {
             SeekFrom::Start(position) => (position, 0),

@@ -1,34 +1,23 @@
-//! Looking blobs up and reading them.
+//! Looking blobs up, reading them, listing them, deleting them.
 
-use blob_traits::{BlobStatus, EntryStatus, Hash, Import, Map, MapEntry, MapExt, Store};
+pub mod delete;
+pub mod encode;
+mod history;
+pub mod list;
+pub mod look_up;
+pub mod outboard;
+pub mod read;
 
-use crate::{Outcome, Sample, Trial, case::group};
+use blob_traits::Store;
 
-group! {
-    "get_put", for S: Store;
-    empty_blob_is_complete_without_insert,
-    get_missing_returns_none_not_error,
-    import_bytes_roundtrip_boundary_sizes,
-}
+use crate::Group;
 
-async fn empty_blob_is_complete_without_insert<S: Map + BlobStatus>(_: &Trial<S>, store: S) -> Outcome {
-    assert_eq!(store.entry_status(&Hash::EMPTY).await?, EntryStatus::Complete);
-    let entry = store.existing(Hash::EMPTY).await?;
-    assert!(entry.is_complete());
-    assert_eq!(store.read_verified(Hash::EMPTY, 0..1).await?, "");
-    Ok(())
-}
-
-async fn get_missing_returns_none_not_error<S: Map>(_: &Trial<S>, store: S) -> Outcome {
-    assert!(store.get(&Hash::new(b"missing")).await?.is_none());
-    Ok(())
-}
-
-async fn import_bytes_roundtrip_boundary_sizes<S: Map + Import>(trial: &Trial<S>, store: S) -> Outcome {
-    for sample in trial.sizes().into_iter().map(Sample::new) {
-        let pinned = sample.import(&store).await?;
-        assert_eq!(pinned.hash(), sample.hash);
-        assert_eq!(store.read_to_bytes(sample.hash).await?, sample.data);
-    }
-    Ok(())
+/// The cases of this group.
+pub fn group<S: Store>() -> Group<S> {
+    look_up::group()
+        .and(read::group())
+        .and(outboard::group())
+        .and(encode::group())
+        .and(list::group())
+        .and(delete::group())
 }
