@@ -88,8 +88,23 @@ impl Drop for OtherProcess {
 /// What limits a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessLimit {
+    /// Nothing does; the case does what other trials in the process would notice.
+    Nothing,
     /// How many files it may have open.
     OpenFiles(u64),
+    /// How many bytes of memory it may have for itself, touched or not. What asks for more ends the process.
+    Memory(u64),
+}
+
+impl ProcessLimit {
+    fn set(self) -> rustix::io::Result<()> {
+        let (resource, n) = match self {
+            Self::Nothing => return Ok(()),
+            Self::OpenFiles(n) => (Resource::Nofile, n),
+            Self::Memory(n) => (Resource::Data, n),
+        };
+        setrlimit(resource, Rlimit { current: Some(n), maximum: Some(n) })
+    }
 }
 
 impl<S> Trial<S> {
@@ -119,8 +134,7 @@ impl<S> Trial<S> {
     pub fn is_alone(&self, limit: ProcessLimit) -> Result<bool, Failure> {
         self.not_in_a_control()?;
         if env::var_os(ALONE).is_some() {
-            let ProcessLimit::OpenFiles(n) = limit;
-            setrlimit(Resource::Nofile, Rlimit { current: Some(n), maximum: Some(n) })?;
+            limit.set()?;
             return Ok(true);
         }
         let output = Command::new(env::current_exe()?)

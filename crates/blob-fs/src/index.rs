@@ -4,6 +4,7 @@ mod backend;
 
 use std::{
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -80,10 +81,9 @@ impl Index {
         if file.stat().map_err(|e| Error::io("look at", &path, e))?.size == 0 {
             return Err(damaged(&path, "it is empty"));
         }
-        let db = redb::Builder::new()
-            .set_cache_size(cache)
-            .create_with_backend(FileBackend::new(file))
-            .map_err(|e| index_error("open", &path, e.into()))?;
+        let db = contained("open", &path, || {
+            Ok(redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(file))?)
+        })?;
         let index = Self { db, path };
         index.check_identity(store_id)?;
         Ok(index)
@@ -161,7 +161,7 @@ impl Index {
             };
             Ok::<_, redb::Error>(table.get_owned(key)?.map(|value| value.value().to_vec()))
         };
-        read().map_err(|e| index_error("read", &self.path, e))
+        contained("read", &self.path, read)
     }
 
     /// Where the log ends as far as the index has it.
@@ -183,7 +183,7 @@ impl Index {
             }
             Ok::<_, redb::Error>(orphans)
         };
-        read().map_err(|e| index_error("read", &self.path, e))
+        contained("read", &self.path, read)
     }
 
     /// Begins to look up in the state of the last commit.
@@ -192,13 +192,13 @@ impl Index {
             let txn = self.db.begin_read()?;
             Ok::<_, redb::Error>((txn.open_table(BLOBS)?, txn.open_table(TAGS)?))
         };
-        let (blobs, tags) = open().map_err(|e| index_error("read", &self.path, e))?;
+        let (blobs, tags) = contained("read", &self.path, open)?;
         Ok(IndexReader { blobs, tags, path: self.path.clone() })
     }
 
     /// Applies a step; durable when it returns (E32). All that it covers is durable in the log (E30).
     pub(crate) fn commit(&self, commit: &Commit<'_>) -> Result<()> {
-        self.try_commit(commit).map_err(|e| index_error("commit to", &self.path, e))
+        contained("commit to", &self.path, || self.try_commit(commit))
     }
 
     fn try_commit(&self, commit: &Commit<'_>) -> Result<(), redb::Error> {
@@ -238,24 +238,22 @@ impl Index {
 impl IndexReader {
     /// The row of a blob.
     pub(crate) fn blob(&self, hash: &Hash) -> Result<Option<BlobRow>> {
-        let found =
-            self.blobs.get_owned(hash.as_bytes()).map_err(|e| index_error("read", &self.path, e.into()))?;
+        let found = contained("read", &self.path, || Ok(self.blobs.get_owned(hash.as_bytes())?))?;
         found.map(|row| self.decode(BlobRow::decode(row.value()))).transpose()
     }
 
     /// The row of a tag.
     pub(crate) fn tag(&self, tag: &Tag) -> Result<Option<TagRow>> {
-        let found =
-            self.tags.get_owned(tag.as_ref()).map_err(|e| index_error("read", &self.path, e.into()))?;
+        let found = contained("read", &self.path, || Ok(self.tags.get_owned(tag.as_ref())?))?;
         found.map(|row| self.decode(TagRow::decode(row.value()))).transpose()
     }
 
     /// All blobs in order.
     pub(crate) fn blobs(&self) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
-        let range =
-            self.blobs.range_owned::<&[u8; 32]>(..).map_err(|e| index_error("read", &self.path, e.into()))?;
-        Ok(range.map(|entry| {
-            let (key, row) = entry.map_err(|e| index_error("read", &self.path, e.into()))?;
+        let mut range = contained("read", &self.path, || Ok(self.blobs.range_owned::<&[u8; 32]>(..)?))?;
+        let entries = self.entries(move || range.next());
+        Ok(entries.map(|entry| {
+            let (key, row) = entry?;
             let (key, row): (OwnedAccessGuard<&[u8; 32]>, OwnedAccessGuard<&[u8]>) = (key, row);
             Ok((Hash::from_bytes(*key.value()), self.decode(BlobRow::decode(row.value()))?))
         }))
@@ -267,19 +265,31 @@ impl IndexReader {
         range: &TagRange,
     ) -> Result<impl Iterator<Item = Result<(Tag, TagRow)>> + use<'_>> {
         let bounds = range.bounds().map(|(start, end)| (start.map(AsRef::as_ref), end.map(AsRef::as_ref)));
-        let range = match bounds {
-            Some(bounds) => Some(
-                self.tags
-                    .range_owned::<&[u8]>(bounds)
-                    .map_err(|e| index_error("read", &self.path, e.into()))?,
-            ),
-            None => None,
-        };
-        Ok(range.into_iter().flatten().map(|entry| {
-            let (key, row) = entry.map_err(|e| index_error("read", &self.path, e.into()))?;
+        let mut range = contained("read", &self.path, || {
+            Ok(bounds.map(|bounds| self.tags.range_owned::<&[u8]>(bounds)).transpose()?)
+        })?;
+        let entries = self.entries(move || range.as_mut()?.next());
+        Ok(entries.map(|entry| {
+            let (key, row) = entry?;
             let (key, row): (OwnedAccessGuard<&[u8]>, OwnedAccessGuard<&[u8]>) = (key, row);
             Ok((Tag::from(key.value()), self.decode(TagRow::decode(row.value()))?))
         }))
+    }
+
+    /// What a range yields; nothing after an error.
+    fn entries<T>(
+        &self,
+        mut next: impl FnMut() -> Option<Result<T, redb::StorageError>>,
+    ) -> impl Iterator<Item = Result<T>> {
+        let mut has_failed = false;
+        std::iter::from_fn(move || {
+            if has_failed {
+                return None;
+            }
+            let entry = contained("read", &self.path, || Ok(next().transpose()?)).transpose();
+            has_failed = matches!(entry, Some(Err(_)));
+            entry
+        })
     }
 
     fn decode<R>(&self, row: Option<R>) -> Result<R> {
@@ -321,6 +331,18 @@ fn damaged(path: &Path, what: &str) -> Error {
         what: format!(
             "{what}; the index is derived: move this file away and open the store again to rebuild it from the log"
         ),
+    }
+}
+
+/// Has redb do something. It panics over some damaged pages: what was written to the disk is not its caller's fault.
+fn contained<T>(
+    doing: &'static str,
+    path: &Path,
+    work: impl FnOnce() -> Result<T, redb::Error>,
+) -> Result<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|e| index_error(doing, path, e)),
+        Err(_) => Err(damaged(path, "a page of it makes no sense")),
     }
 }
 

@@ -83,7 +83,8 @@ impl StoreLock {
             return Err(LockError::Held { path, holder: Some("this process".into()) });
         };
         let file = vfs.open(&path, Access::ReadWrite).map_err(failed("open"))?;
-        if file_id(&file.stat().map_err(failed("open"))?) != id {
+        let stat = file.stat().map_err(failed("open"))?;
+        if file_id(&stat) != id {
             let source = io::Error::other("it was replaced in the same moment");
             return Err(failed("open")(source));
         }
@@ -91,7 +92,10 @@ impl StoreLock {
             let holder = read_hint(&file);
             return Err(LockError::Held { path, holder });
         }
-        write_hint(vfs, &file);
+        // A file that has other names may be anybody's.
+        if stat.n_links == 1 {
+            write_hint(vfs, &file);
+        }
         Ok(Self { file, _registered: registered })
     }
 }
@@ -216,6 +220,16 @@ mod tests {
         fs::write(dir.path().join("elsewhere"), "").unwrap();
         symlink("elsewhere", dir.path().join("LOCK")).unwrap();
         assert!(matches!(acquire(dir.path()), Err(LockError::Io { doing: "open", .. })));
+    }
+
+    #[test]
+    fn file_that_has_other_names_is_locked_and_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("elsewhere"), "precious").unwrap();
+        fs::hard_link(dir.path().join("elsewhere"), dir.path().join("LOCK")).unwrap();
+        let _lock = acquire(dir.path()).unwrap();
+        assert!(refused_by_this_process(acquire(dir.path())));
+        assert_eq!(fs::read(dir.path().join("elsewhere")).unwrap(), b"precious");
     }
 
     #[test]

@@ -212,14 +212,15 @@ impl Partial {
     pub(crate) fn claim(&self, size: u64) -> Result<()> {
         let mut inner = self.inner();
         let before = inner.tree.size();
-        match inner.tree.set_claim(size) {
+        let n_kept = match inner.tree.set_claim(size) {
             Err(_) if self.life() != Life::Partial => return Ok(()),
             other => other.map_err(|e| e.of(self.hash))?,
         };
-        if inner.tree.size() != before
-            && let Storage::Disk(disk) = &inner.storage
-        {
-            disk.set_dirty();
+        if inner.tree.size() != before {
+            match &mut inner.storage {
+                Storage::Memory(memory) => memory.cut(n_kept),
+                Storage::Disk(disk) => disk.set_dirty(),
+            }
         }
         Ok(())
     }

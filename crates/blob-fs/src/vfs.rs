@@ -162,4 +162,6 @@ pub struct Stat {
     pub uid: u32,
     /// The permission bits.
     pub mode: u32,
+    /// How many names it has.
+    pub n_links: u64,
 }

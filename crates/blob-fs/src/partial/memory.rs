@@ -6,8 +6,10 @@ use bao_tree::io::BaoContentItem;
 use blob_traits::{BatchPlan, StoredParent};
 use bytes::Bytes;
 
+/// A chunk.
+const CHUNK: u64 = 1 << 10;
 /// The unit of storage: a chunk group.
-const GROUP: u64 = 16 << 10;
+const GROUP: u64 = 16 * CHUNK;
 
 /// Sparse bytes and pairs.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +55,17 @@ impl Memory {
             offset += n as u64;
             bytes = later;
         }
+    }
+
+    /// Forgets what lies behind so many chunks, and the parents that stand behind them.
+    pub(super) fn cut(&mut self, n_chunks: u64) {
+        let (group, within) = split(n_chunks.saturating_mul(CHUNK));
+        self.pairs.split_off(&group);
+        self.groups.split_off(&group.saturating_add(u64::from(within > 0)));
+        if let Some(last) = self.groups.get_mut(&group) {
+            last.truncate(within);
+        }
+        self.bytes = self.groups.values().map(|bytes| bytes.len() as u64).sum();
     }
 
     /// Reads bytes; zeros where nothing was written.
@@ -120,6 +133,23 @@ mod tests {
             }
             prop_assert_eq!(&memory.read(0, model.len())[..], &model[..]);
             prop_assert_eq!(&memory.read(12_345, 54_321)[..], &model[12_345..12_345 + 54_321]);
+        }
+
+        #[test]
+        fn nothing_stays_behind_a_cut(
+            writes in proptest::collection::vec((0_u64..60_000, 1_usize..20_000), 1..8),
+            n_chunks in 0_u64..90,
+        ) {
+            let mut memory = Memory::default();
+            for (offset, len) in writes {
+                memory.write_at(offset, &vec![1; len]);
+            }
+            let (kept, end) = (memory.read(0, 100_000), usize::try_from(n_chunks * CHUNK).unwrap());
+            memory.cut(n_chunks);
+            prop_assert_eq!(&memory.read(0, end)[..], &kept[..end]);
+            prop_assert!(memory.read(n_chunks * CHUNK, 100_000).iter().all(|byte| *byte == 0));
+            prop_assert_eq!(memory.bytes(), memory.runs().map(|(_, bytes)| bytes.len() as u64).sum::<u64>());
+            prop_assert!(memory.runs().all(|(offset, bytes)| offset + bytes.len() as u64 <= n_chunks * CHUNK));
         }
     }
 }

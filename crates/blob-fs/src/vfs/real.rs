@@ -250,6 +250,7 @@ fn stat_from(metadata: &fs::Metadata) -> Stat {
         ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
         uid: metadata.uid(),
         mode: metadata.mode() & 0o7777,
+        n_links: metadata.nlink(),
     }
 }
 

@@ -29,7 +29,7 @@ impl VfsFile for MemFile {
     fn stat(&self) -> io::Result<Stat> {
         let size = self.0.lock().unwrap().len() as u64;
         let kind = crate::vfs::Kind::File;
-        Ok(Stat { kind, dev: 0, ino: 0, size, mtime_ns: 0, ctime_ns: 0, uid: 0, mode: 0 })
+        Ok(Stat { kind, dev: 0, ino: 0, size, mtime_ns: 0, ctime_ns: 0, uid: 0, mode: 0, n_links: 1 })
     }
 
     fn read_at_nowait(&self, _: &mut [u8], _: u64) -> io::Result<Option<usize>> {
