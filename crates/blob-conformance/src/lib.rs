@@ -24,6 +24,7 @@
 //!
 //! - [`Harness`] is the program; a [`Suite`] is one configuration of a backend in it, opened in a [`Home`].
 //! - [`groups`] has the cases. Each is a function over the traits that it needs, and gets a [`Trial`] and an empty store.
+//! - [`drop_at_every_await`] cancels an operation everywhere.
 //! - [`Sample`] makes blobs and takes their verified streams apart, with code that is not the backend's; [`Dice`] makes
 //!   numbers that depend on the seed alone.
 //!
@@ -34,6 +35,7 @@
 //! file below its directory is still open, a temporary tag is held, or [`leftovers`](Suite::leftovers) finds something.
 
 mod audit;
+mod cancel;
 mod case;
 mod dice;
 pub mod groups;
@@ -49,6 +51,7 @@ mod sample;
 mod suite;
 mod trial;
 
+pub use cancel::{drop_at_every_await, eventually};
 pub use case::{Capability, Case, CaseFuture, Failure, Group, Outcome};
 pub use dice::Dice;
 pub use harness::Harness;
