@@ -137,14 +137,15 @@ mod tests {
 
     #[tokio::test]
     async fn what_has_come_is_dropped_in_place_of_being_taken() {
-        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-        let place = Place { n_polls: 1, when: When::Woken };
-        let sending = async {
-            yield_now().await;
-            sender.send(()).await
-        };
-        let (dropped, sent) = futures_lite::future::zip(drop_at(place, receiver.recv()), sending).await;
-        assert!(dropped.is_none() && sent.is_ok());
-        assert!(receiver.try_recv().is_ok());
+        for (when, n_sent) in [(When::AtOnce, 0), (When::Woken, 1)] {
+            let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+            let sending = tokio::spawn(async move {
+                yield_now().await;
+                sender.send(()).await
+            });
+            assert!(drop_at(Place { n_polls: 1, when }, receiver.recv()).await.is_none());
+            assert_eq!(receiver.len(), n_sent);
+            assert!(sending.await.is_ok_and(|sent| sent.is_ok()));
+        }
     }
 }
