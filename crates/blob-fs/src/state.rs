@@ -23,6 +23,8 @@ use crate::{
     row::{BlobRow, BlobState, Checkpoint, TagRow},
 };
 
+type Done = oneshot::Sender<Outcome>;
+
 /// Guarded by the engine's state lock.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -111,7 +113,7 @@ struct PendingBlob {
     /// How many removals are queued, this one or before it: they are seen already (E3).
     removals: usize,
     /// Imports of the same blob that wait for this record.
-    joined: Vec<oneshot::Sender<Outcome>>,
+    joined: Vec<Done>,
 }
 
 #[derive(Debug)]
@@ -341,19 +343,20 @@ impl State {
     /// Makes a group visible, in log order, and tells who waits (E21).
     pub(crate) fn publish(&mut self, group: Vec<Txn>, appended: &Appended) {
         let mut places = appended.places.iter();
+        let mut waiting = Vec::new();
         for txn in group {
-            for queued in txn.ops {
+            for Queued { op, seq, orphans, .. } in txn.ops {
                 let Some(place) = places.next().copied() else { continue };
-                let Queued { op, seq, orphans, .. } = queued;
                 self.orphans.extend(orphans.into_iter().map(|orphan| (seq, orphan)));
                 if let Some((hash, state)) = op.blob() {
                     self.note_move(&op);
-                    self.set_blob(hash, seq, place.segment, Change::Set(BlobRow { seq, place, state }));
+                    let row = BlobRow { seq, place, state };
+                    waiting.extend(self.set_blob(hash, seq, place.segment, Change::Set(row)));
                 }
                 match op {
                     Op::Delete { hashes } => {
                         for hash in hashes {
-                            self.set_blob(hash, seq, place.segment, Change::Removed);
+                            waiting.extend(self.set_blob(hash, seq, place.segment, Change::Removed));
                         }
                     }
                     Op::TagSet { tag, content } => {
@@ -367,9 +370,11 @@ impl State {
                     _ => {}
                 }
             }
-            if let Some(done) = txn.done {
-                let _ = done.send(Ok(()));
-            }
+            waiting.extend(txn.done);
+        }
+        // The pins of the group are gone by now: who hears of it finds his own alone.
+        for done in waiting {
+            let _ = done.send(Ok(()));
         }
         self.published = appended.last;
         self.log_behind += appended.bytes;
@@ -387,16 +392,15 @@ impl State {
         }
     }
 
-    fn set_blob(&mut self, hash: Hash, seq: u64, segment: u32, change: Change<BlobRow>) {
+    /// Returns who waits for this change in particular.
+    fn set_blob(&mut self, hash: Hash, seq: u64, segment: u32, change: Change<BlobRow>) -> Vec<Done> {
         self.visible.active.blobs.insert(hash, change);
         if let Some(size) = change.row().and_then(|row| row.state.complete_size()) {
             self.partials.completed(&hash, size);
         }
         match self.pending.blobs.get_mut(&hash) {
             Some(pending) if pending.seq == seq => {
-                if let Some(pending) = self.pending.blobs.remove(&hash) {
-                    pending.joined.into_iter().for_each(|joined| drop(joined.send(Ok(()))));
-                }
+                return self.pending.blobs.remove(&hash).map(|pending| pending.joined).unwrap_or_default();
             }
             Some(pending) => {
                 pending.before = Some(segment);
@@ -404,6 +408,7 @@ impl State {
             }
             None => {}
         }
+        Vec::new()
     }
 
     fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>) {
