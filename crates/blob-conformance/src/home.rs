@@ -2,7 +2,7 @@
 
 use std::{
     any::Any,
-    fmt,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -90,6 +90,24 @@ impl Home {
     /// The directory of the store. A backend without files ignores it.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// How many bytes the files of the store have together, as far as they can be seen: what a store takes up. Holes
+    /// count as bytes.
+    pub fn stored_bytes(&self) -> u64 {
+        let mut total = 0;
+        let mut open = vec![self.dir.clone()];
+        while let Some(at) = open.pop() {
+            for entry in fs::read_dir(at).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
+                    Ok(metadata) => total += metadata.len(),
+                    // removed meanwhile
+                    Err(_) => {}
+                }
+            }
+        }
+        total
     }
 
     /// The size in bytes above which the store is to refuse blobs, where a case wants one.

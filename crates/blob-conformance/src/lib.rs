@@ -26,6 +26,7 @@
 //! - [`groups`] has the cases. Each is a function over the traits that it needs, and gets a [`Trial`] and an empty store.
 //! - [`model`] drives stores through random histories and compares them with a plain reference.
 //! - [`controls`] has stores with known defects, each of which some case must catch.
+//! - [`drop_at_every_await`] cancels an operation everywhere.
 //! - [`Sample`] makes blobs and takes their verified streams apart, with code that is not the backend's; [`Dice`] makes
 //!   numbers that depend on the seed alone.
 //!
@@ -36,6 +37,7 @@
 //! file below its directory is still open, a temporary tag is held, or [`leftovers`](Suite::leftovers) finds something.
 
 mod audit;
+mod cancel;
 mod case;
 pub mod controls;
 mod dice;
@@ -55,6 +57,7 @@ mod suite;
 mod trial;
 mod victim;
 
+pub use cancel::{drop_at_every_await, eventually};
 pub use case::{Capability, Case, CaseFuture, Failure, Group, Outcome};
 pub use dice::Dice;
 pub use harness::Harness;

@@ -161,6 +161,24 @@ pub(crate) enum OrphanKind {
     Bits,
 }
 
+/// The files that a blob leaves behind when its state changes.
+pub(crate) fn orphan(hash: Hash, old: BlobState, new: Option<BlobState>) -> Option<Orphan> {
+    let number = |state| match state {
+        BlobState::Small { .. } => FileNo::NONE,
+        BlobState::Large { no, .. } | BlobState::Referenced { no, .. } | BlobState::Partial { no } => no,
+    };
+    let no = number(old);
+    if no == FileNo::NONE {
+        return None;
+    }
+    let kept = new.is_some_and(|new| number(new) == no);
+    match (kept, old) {
+        (false, _) => Some(Orphan { hash, no, what: OrphanKind::All }),
+        (true, BlobState::Partial { .. }) => Some(Orphan { hash, no, what: OrphanKind::Bits }),
+        (true, _) => None,
+    }
+}
+
 /// How a write ended.
 pub(crate) type Outcome = Result<(), Failure>;
 
@@ -172,7 +190,7 @@ pub(crate) struct Txn {
     /// Who is told when it is durable (or, in Relaxed, written).
     pub(crate) done: Option<oneshot::Sender<Outcome>>,
     /// What is in flight is pinned until it is published (E23).
-    pub(crate) pins: SmallVec<[TempTag; 1]>,
+    pub(crate) _pins: SmallVec<[TempTag; 1]>,
     /// Its share of the queue (E28).
     pub(crate) _share: Option<OwnedSemaphorePermit>,
 }

@@ -17,11 +17,13 @@ use crate::{
     index::IndexReader,
     layout::FileNo,
     log::Appended,
-    op::{Key, Killed, Op, Orphan, OrphanKind, Outcome, Queued, Txn},
+    op::{Key, Killed, Op, Orphan, Outcome, Queued, Txn, orphan},
     overlay::{Change, Overlay},
     partial::Partials,
     row::{BlobRow, BlobState, Checkpoint, TagRow},
 };
+
+type Done = oneshot::Sender<Outcome>;
 
 /// Guarded by the engine's state lock.
 #[derive(Debug)]
@@ -111,7 +113,7 @@ struct PendingBlob {
     /// How many removals are queued, this one or before it: they are seen already (E3).
     removals: usize,
     /// Imports of the same blob that wait for this record.
-    joined: Vec<oneshot::Sender<Outcome>>,
+    joined: Vec<Done>,
 }
 
 #[derive(Debug)]
@@ -281,7 +283,7 @@ impl State {
         // A tag that gets another name is seen under one of the two at any time.
         let is_rename = ops.iter().any(|op| matches!(op, Op::TagSet { .. }));
         let ops = ops.into_iter().map(|op| self.decide(op, looked, is_rename)).collect();
-        self.queue.push_back(Txn { ops, weight, done, pins, _share: share });
+        self.queue.push_back(Txn { ops, weight, done, _pins: pins, _share: share });
     }
 
     fn decide(&mut self, op: Op, looked: &Looked, is_rename: bool) -> Queued {
@@ -346,19 +348,20 @@ impl State {
     /// Makes a group visible, in log order, and tells who waits (E21).
     pub(crate) fn publish(&mut self, group: Vec<Txn>, appended: &Appended) {
         let mut places = appended.places.iter();
+        let mut waiting = Vec::new();
         for txn in group {
-            for queued in txn.ops {
+            for Queued { op, seq, orphans, .. } in txn.ops {
                 let Some(place) = places.next().copied() else { continue };
-                let Queued { op, seq, orphans, .. } = queued;
                 self.orphans.extend(orphans.into_iter().map(|orphan| (seq, orphan)));
                 if let Some((hash, state)) = op.blob() {
                     self.note_move(&op);
-                    self.set_blob(hash, seq, place.segment, Change::Set(BlobRow { seq, place, state }));
+                    let row = BlobRow { seq, place, state };
+                    waiting.extend(self.set_blob(hash, seq, place.segment, Change::Set(row)));
                 }
                 match op {
                     Op::Delete { hashes } => {
                         for hash in hashes {
-                            self.set_blob(hash, seq, place.segment, Change::Removed);
+                            waiting.extend(self.set_blob(hash, seq, place.segment, Change::Removed));
                         }
                     }
                     Op::TagSet { tag, content } => {
@@ -372,11 +375,11 @@ impl State {
                     _ => {}
                 }
             }
-            // Before that: who is told has pins of his own, and finds nothing held once he drops them.
-            drop(txn.pins);
-            if let Some(done) = txn.done {
-                let _ = done.send(Ok(()));
-            }
+            waiting.extend(txn.done);
+        }
+        // The pins of the group are gone by now: who hears of it finds his own alone.
+        for done in waiting {
+            let _ = done.send(Ok(()));
         }
         self.published = appended.last;
         self.log_behind += appended.bytes;
@@ -394,7 +397,8 @@ impl State {
         }
     }
 
-    fn set_blob(&mut self, hash: Hash, seq: u64, segment: u32, change: Change<BlobRow>) {
+    /// Returns who waits for this change in particular.
+    fn set_blob(&mut self, hash: Hash, seq: u64, segment: u32, change: Change<BlobRow>) -> Vec<Done> {
         self.visible.active.blobs.insert(hash, change);
         let size = change.row().and_then(|row| row.state.complete_size());
         // A partial blob that was begun behind a removal that is queued goes on by itself.
@@ -403,8 +407,7 @@ impl State {
         }
         match self.pending.blobs.get_mut(&hash) {
             Some(pending) if pending.seq == seq => {
-                let joined = self.pending.blobs.remove(&hash).into_iter().flat_map(|p| p.joined);
-                joined.for_each(|joined| drop(joined.send(Ok(()))));
+                return self.pending.blobs.remove(&hash).map(|pending| pending.joined).unwrap_or_default();
             }
             Some(pending) => {
                 pending.before = Some(segment);
@@ -412,6 +415,7 @@ impl State {
             }
             None => {}
         }
+        Vec::new()
     }
 
     fn set_tag(&mut self, tag: Tag, seq: u64, segment: u32, change: Change<TagRow>) {
@@ -481,23 +485,5 @@ impl Visible {
 
     pub(crate) fn rows(&self) -> usize {
         self.active.rows() + self.frozen.as_ref().map_or(0, |frozen| frozen.rows())
-    }
-}
-
-/// The files that a blob leaves behind when its state changes.
-pub(crate) fn orphan(hash: Hash, old: BlobState, new: Option<BlobState>) -> Option<Orphan> {
-    let number = |state| match state {
-        BlobState::Small { .. } => FileNo::NONE,
-        BlobState::Large { no, .. } | BlobState::Referenced { no, .. } | BlobState::Partial { no } => no,
-    };
-    let no = number(old);
-    if no == FileNo::NONE {
-        return None;
-    }
-    let kept = new.is_some_and(|new| number(new) == no);
-    match (kept, old) {
-        (false, _) => Some(Orphan { hash, no, what: OrphanKind::All }),
-        (true, BlobState::Partial { .. }) => Some(Orphan { hash, no, what: OrphanKind::Bits }),
-        (true, _) => None,
     }
 }

@@ -17,10 +17,10 @@ use crate::{
     },
     index::{Commit, Index, IndexReader},
     layout::{FileNo, Layout},
-    op::{Orphan, OrphanKind},
+    op::{Orphan, OrphanKind, orphan},
     overlay::{Change, Overlay},
     row::{BlobRow, BlobState, Checkpoint, Place, TagRow},
-    state::{Move, orphan},
+    state::Move,
     vfs::Vfs,
 };
 
