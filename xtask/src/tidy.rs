@@ -3,6 +3,7 @@
 mod contract;
 mod links;
 mod manifests;
+mod quotes;
 mod rules;
 mod source;
 mod text;
@@ -52,6 +53,7 @@ fn check(tree: &Tree) -> Vec<Finding> {
         source::check(file, &mut findings);
         links::check(file, tree, &mut findings);
         manifests::check(file, &mut findings);
+        quotes::check(file, tree, &mut findings);
     }
     manifests::check_locks(tree, &mut findings);
     rules::check(tree, &mut findings);

@@ -112,6 +112,11 @@ impl<S> fmt::Debug for Case<S> {
     }
 }
 
+/// A store that tasks can share. Implemented by whatever can.
+pub trait Handle: Clone + Send + Sync + 'static {}
+
+impl<T: Clone + Send + Sync + 'static> Handle for T {}
+
 /// Cases that belong together.
 #[derive(Debug)]
 pub struct Group<S> {

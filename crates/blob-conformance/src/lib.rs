@@ -58,7 +58,7 @@ mod trial;
 mod victim;
 
 pub use cancel::{drop_at_every_await, eventually};
-pub use case::{Capability, Case, CaseFuture, Failure, Group, Outcome};
+pub use case::{Capability, Case, CaseFuture, Failure, Group, Handle, Outcome};
 pub use dice::Dice;
 pub use harness::Harness;
 pub use home::{Fault, Faults, Home, Lasts, Operations};

@@ -5,20 +5,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use blob_traits::{Map, ReadTagsExt, Store, Tag, WriteTags};
+use blob_traits::{ReadTagsExt, Tag, WriteTags};
 use tokio::task::JoinSet;
 
 use super::{all, content};
-use crate::{Failure, Outcome, Trial, case::group};
+use crate::{Failure, Handle, Outcome, Trial, case::group};
 
 group! {
-    "tags", for S: Store;
+    "tags", for S: WriteTags, Handle;
     create_tag_unique_under_concurrency_1000,
     create_tag_never_collides_with_user_named_tag,
     create_tag_is_named_after_the_time,
 }
 
-async fn create_tag_unique_under_concurrency_1000<S: WriteTags + Map>(_: &Trial<S>, store: S) -> Outcome {
+async fn create_tag_unique_under_concurrency_1000<S: WriteTags + Handle>(_: &Trial<S>, store: S) -> Outcome {
     let mut creating = JoinSet::new();
     for n in 0..1000_u32 {
         let store = store.clone();
@@ -35,7 +35,7 @@ async fn create_tag_unique_under_concurrency_1000<S: WriteTags + Map>(_: &Trial<
 }
 
 /// Takes the names of the next milliseconds, with the first numbers, before the store can.
-async fn take_names<S: WriteTags + Map>(store: &S) -> Result<BTreeSet<Tag>, Failure> {
+async fn take_names<S: WriteTags + Handle>(store: &S) -> Result<BTreeSet<Tag>, Failure> {
     let (now, mut taking, mut names) = (SystemTime::now(), JoinSet::new(), BTreeSet::new());
     for ms in 0..200 {
         let name = Tag::auto(now + Duration::from_millis(ms), |_| false);
@@ -51,7 +51,7 @@ async fn take_names<S: WriteTags + Map>(store: &S) -> Result<BTreeSet<Tag>, Fail
     Ok(names)
 }
 
-async fn create_tag_never_collides_with_user_named_tag<S: WriteTags + Map>(
+async fn create_tag_never_collides_with_user_named_tag<S: WriteTags + Handle>(
     _: &Trial<S>,
     store: S,
 ) -> Outcome {

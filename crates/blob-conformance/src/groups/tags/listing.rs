@@ -2,16 +2,16 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use blob_traits::{HashAndFormat, Map, ReadTagsExt, Store, Tag, TagRange, WriteTags, WriteTagsExt, collect};
+use blob_traits::{HashAndFormat, ReadTagsExt, Tag, TagRange, WriteTags, WriteTagsExt, collect};
 use futures_lite::StreamExt;
 use proptest::prelude::*;
 use tokio::task::JoinSet;
 
 use super::{all, content};
-use crate::{Outcome, Trial, case::group};
+use crate::{Handle, Outcome, Trial, case::group};
 
 group! {
-    "tags", for S: Store;
+    "tags", for S: WriteTags, Handle;
     tags_iteration_sorted_stable_snapshot,
     tags_of_a_range_or_a_prefix_are_those_in_it,
     tags_listing_longer_than_a_page_is_a_snapshot,
@@ -28,7 +28,7 @@ fn some_tags() -> impl Strategy<Value = BTreeMap<Tag, HashAndFormat>> {
     prop::collection::btree_map(short_tag(), any::<u8>().prop_map(content), 0..8)
 }
 
-async fn tags_iteration_sorted_stable_snapshot<S: WriteTags + Clone>(trial: &Trial<S>, store: S) -> Outcome {
+async fn tags_iteration_sorted_stable_snapshot<S: WriteTags + Handle>(trial: &Trial<S>, store: S) -> Outcome {
     trial
         .for_all(10, (some_tags(), some_tags()), async |(before, after)| {
             store.delete_tags(..).await?;
@@ -59,7 +59,7 @@ fn bound() -> impl Strategy<Value = Bound<Tag>> {
     ]
 }
 
-async fn tags_of_a_range_or_a_prefix_are_those_in_it<S: WriteTags + Clone>(
+async fn tags_of_a_range_or_a_prefix_are_those_in_it<S: WriteTags + Handle>(
     trial: &Trial<S>,
     store: S,
 ) -> Outcome {
@@ -88,7 +88,7 @@ async fn tags_of_a_range_or_a_prefix_are_those_in_it<S: WriteTags + Clone>(
 }
 
 /// More than a store would read in one go.
-async fn tags_listing_longer_than_a_page_is_a_snapshot<S: WriteTags + Map>(
+async fn tags_listing_longer_than_a_page_is_a_snapshot<S: WriteTags + Handle>(
     _: &Trial<S>,
     store: S,
 ) -> Outcome {
@@ -113,7 +113,7 @@ async fn tags_listing_longer_than_a_page_is_a_snapshot<S: WriteTags + Map>(
 }
 
 /// Three tags are set one after the other to the same number, again and again.
-async fn tags_listed_during_changes_are_those_of_one_moment<S: WriteTags + Map>(
+async fn tags_listed_during_changes_are_those_of_one_moment<S: WriteTags + Handle>(
     _: &Trial<S>,
     store: S,
 ) -> Outcome {

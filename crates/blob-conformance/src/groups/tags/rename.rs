@@ -1,12 +1,12 @@
 //! Renaming tags, and deleting ranges of them.
 
-use blob_traits::{Error, Map, ReadTagsExt, Store, Tag, TagRange, WriteTags};
+use blob_traits::{Error, ReadTagsExt, Tag, TagRange, WriteTags};
 
 use super::{all, content};
-use crate::{Outcome, Trial, case::group};
+use crate::{Handle, Outcome, Trial, case::group};
 
 group! {
-    "tags", for S: Store;
+    "tags", for S: WriteTags, Handle;
     rename_tag_replaces_the_tag_of_that_name,
     rename_tag_to_itself_changes_nothing,
     rename_tag_of_a_missing_one_is_refused_and_changes_nothing,
@@ -50,7 +50,7 @@ async fn rename_tag_of_a_missing_one_is_refused_and_changes_nothing<S: WriteTags
 }
 
 /// Whoever looks finds the tag under one name or the other, never under both or none.
-async fn rename_tag_is_one_step<S: WriteTags + Map>(_: &Trial<S>, store: S) -> Outcome {
+async fn rename_tag_is_one_step<S: WriteTags + Handle>(_: &Trial<S>, store: S) -> Outcome {
     store.set_tag("a".into(), Some(content(1))).await?;
     let renaming = tokio::spawn({
         let store = store.clone();
@@ -106,7 +106,7 @@ async fn delete_tags_of_a_range_and_of_a_prefix<S: WriteTags>(_: &Trial<S>, stor
 }
 
 /// Whoever looks finds all of the range or nothing of it.
-async fn delete_tags_is_one_step<S: WriteTags + Map>(_: &Trial<S>, store: S) -> Outcome {
+async fn delete_tags_is_one_step<S: WriteTags + Handle>(_: &Trial<S>, store: S) -> Outcome {
     const N_TAGS: u8 = 20;
     for _ in 0..4 {
         for n in 0..N_TAGS {
