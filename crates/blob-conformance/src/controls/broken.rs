@@ -32,7 +32,7 @@ pub struct Broken<S> {
 /// What a defect needs to remember.
 #[derive(Default)]
 pub(super) struct Notes {
-    pub(super) latest_import: Mutex<Option<Hash>>,
+    pub(super) latest_import: Arc<Mutex<Option<Hash>>>,
     pub(super) files: Mutex<BTreeMap<Hash, PathBuf>>,
     statuses: Mutex<BTreeMap<Hash, EntryStatus>>,
     pub(super) deleted: Mutex<Vec<Hash>>,
@@ -147,7 +147,7 @@ impl<S: Store> MapMut for Broken<S> {
             Err(Error::SizeConflict { current, .. }) if self.is(Defect::ConflictIgnored) => {
                 Ok(self.entry(self.inner.get_or_create(hash, current).await?))
             }
-            created => Ok(self.entry(created?)),
+            created => Ok(self.entry(self.told_as(created)?)),
         }
     }
 
@@ -161,7 +161,7 @@ impl<S: Store> MapMut for Broken<S> {
             {
                 Ok(())
             }
-            other => other,
+            other => self.told_as(other),
         }
     }
 }
@@ -222,7 +222,7 @@ impl<S: Store> Lifecycle for Broken<S> {
             act(held);
         }
         match self.defect {
-            Defect::NotClosed => return Ok(()),
+            Defect::NotClosed | Defect::DirectoryKept => return Ok(()),
             Defect::QueuedWriteLost => {
                 let latest = *lock(&self.notes.latest_import);
                 self.inner.delete(latest.into_iter().collect()).await?;
@@ -236,6 +236,14 @@ impl<S: Store> Lifecycle for Broken<S> {
 }
 
 impl<S: Store> Broken<S> {
+    /// A failure as this store tells it.
+    pub(super) fn told_as<T>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(error) if self.is(Defect::KindsLost) => Err(std::io::Error::other(error.to_string()).into()),
+            other => other,
+        }
+    }
+
     /// Forgets all partial blobs.
     pub(super) async fn lose_partial_blobs(&self) -> Result<()> {
         let partial = collect(self.inner.partial_blobs().await?).await?;
@@ -245,6 +253,10 @@ impl<S: Store> Broken<S> {
     pub(super) fn at_shutdown(self, act: impl FnOnce(Vec<HashAndFormat>) + Send + 'static) -> Self {
         *lock(&self.notes.at_shutdown) = Some(Box::new(act));
         self
+    }
+
+    pub(super) fn latest_import(&self) -> Arc<Mutex<Option<Hash>>> {
+        self.notes.latest_import.clone()
     }
 
     pub(super) fn has_shut_down(&self) -> bool {

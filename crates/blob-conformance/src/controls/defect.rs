@@ -84,6 +84,14 @@ defects! {
     PartialLost [on_disk] "forgets its partial blobs at the shutdown";
     SyncDropped [on_disk] "does nothing when a writer or the store is to be synced, and loses partial blobs when it is dropped";
     TemporaryTagsKept [on_disk] "holds its temporary tags after it was opened again";
+    KindsLost [] "tells every failure as one of the system";
+    RenamedInTwoSteps [] "renames a tag in two steps";
+    TagsDeletedInSteps [] "deletes a range of tags one by one";
+    MissingTagRenamed [] "renames a tag that is not there";
+    LatestLostByKill [on_disk] "loses its latest import when it was not shut down";
+    DirectoryKept [on_disk] "keeps its directory after its shutdown";
+    OpenToAll [on_disk] "lets everybody read its directory";
+    HolderUnknown [on_disk] "does not say who has the directory open";
     SweepDeletesBlindly [] "sweeps what was reached since the round began";
     SweepDoesNothing [] "sweeps nothing";
     NewSequencesForgotten [] "does not say which hash sequences were reached during a round";

@@ -73,7 +73,7 @@ impl<S: Store> Export for Broken<S> {
                 let _ = fs::write(target, b"half");
                 Err(e)
             }
-            (_, exported) => exported,
+            (_, exported) => self.told_as(exported),
         }
     }
 }

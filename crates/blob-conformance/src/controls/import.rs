@@ -84,7 +84,8 @@ impl<S: Store> Import for Broken<S> {
             Defect::FormatOfImportLost => options.format = BlobFormat::Raw,
             _ => {}
         }
-        let (pinned, size) = self.inner.import(source, options, self.progress(progress)).await?;
+        let imported = self.inner.import(source, options, self.progress(progress)).await;
+        let (pinned, size) = self.told_as(imported)?;
         *lock(&self.notes().latest_import) = Some(pinned.hash());
         if let Some(path) = file {
             lock(&self.notes().files).insert(pinned.hash(), path);

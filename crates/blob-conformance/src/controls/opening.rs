@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use blob_traits::{HashAndFormat, Result, Store, Sweep, TempTags, dynamic::DynStore};
+use blob_traits::{Delete, Error, Hash, HashAndFormat, Result, Store, Sweep, TempTags, dynamic::DynStore};
 
 use super::{Broken, Defect, broken::lock};
 use crate::{Home, Suite, groups, suite::Backend};
@@ -16,6 +16,7 @@ struct Past<S> {
     has_shut_down: Arc<AtomicBool>,
     temp_tags: Mutex<Vec<HashAndFormat>>,
     open: Mutex<Option<Broken<S>>>,
+    latest_import: Mutex<Option<Arc<Mutex<Option<Hash>>>>>,
 }
 
 impl<S> Default for Past<S> {
@@ -25,6 +26,7 @@ impl<S> Default for Past<S> {
             has_shut_down: Arc::default(),
             temp_tags: Mutex::default(),
             open: Mutex::new(None),
+            latest_import: Mutex::new(None),
         }
     }
 }
@@ -68,7 +70,13 @@ async fn open_broken<S: Store + Sweep>(
             return Ok(open);
         }
     }
-    let store = Broken::new(opening.await?, defect);
+    let opened = match opening.await {
+        Err(Error::Locked { path, .. }) if defect == Defect::HolderUnknown => {
+            return Err(Error::Locked { path, holder: None });
+        }
+        opened => opened?,
+    };
+    let store = Broken::new(opened, defect);
     let is_first = !past.is_begun.swap(true, Ordering::Relaxed);
     match defect {
         Defect::SyncDropped if !is_first && !past.has_shut_down.load(Ordering::Relaxed) => {
@@ -80,14 +88,27 @@ async fn open_broken<S: Store + Sweep>(
                 store.temp_tag(content).leak();
             }
         }
-        Defect::TwoOwners => *lock(&past.open) = Some(store.clone()),
+        Defect::LatestLostByKill => {
+            let latest = lock(&past.latest_import).replace(store.latest_import());
+            if !is_first && !past.has_shut_down.load(Ordering::Relaxed) {
+                let latest = latest.and_then(|latest| *lock(&latest));
+                store.delete(latest.into_iter().collect()).await?;
+            }
+        }
+        Defect::OpenToAll => {
+            std::fs::set_permissions(home.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        }
+        // Here the directory stays taken after the shutdown.
+        Defect::TwoOwners | Defect::DirectoryKept => *lock(&past.open) = Some(store.clone()),
         _ => {}
     }
     past.has_shut_down.store(false, Ordering::Relaxed);
     let at_end = move |held: Vec<HashAndFormat>| {
         past.has_shut_down.store(true, Ordering::Relaxed);
         *lock(&past.temp_tags) = held;
-        *lock(&past.open) = None;
+        if defect != Defect::DirectoryKept {
+            *lock(&past.open) = None;
+        }
     };
     Ok(store.at_shutdown(at_end))
 }

@@ -6,7 +6,7 @@ use blob_traits::{
     BoxStream, Error, Hash, HashAndFormat, ListBlobs, ReadTags, Result, Store, Tag, TagRange, WriteTags,
     collect,
 };
-use futures_lite::{StreamExt, stream};
+use futures_lite::{StreamExt, future::yield_now, stream};
 
 use super::{Broken, Defect};
 
@@ -100,7 +100,7 @@ impl<S: Store> WriteTags for Broken<S> {
         match self.defect {
             Defect::TagKept if is_there && content.is_some() => Ok(()),
             Defect::MissingTagIsAnError if !is_there && content.is_none() => Err(Error::TagNotFound { tag }),
-            _ => self.inner.set_tag(tag, content).await,
+            _ => self.told_as(self.inner.set_tag(tag, content).await),
         }
     }
 
@@ -114,11 +114,28 @@ impl<S: Store> WriteTags for Broken<S> {
     }
 
     async fn delete_tags(&self, range: impl Into<TagRange> + Send) -> Result<()> {
-        self.inner.delete_tags(self.range(range.into())).await
+        let range = self.range(range.into());
+        if !self.is(Defect::TagsDeletedInSteps) {
+            return self.inner.delete_tags(range).await;
+        }
+        for (tag, _) in collect(self.inner.tags(range).await?).await? {
+            self.inner.set_tag(tag, None).await?;
+            yield_now().await;
+        }
+        Ok(())
     }
 
     async fn rename_tag(&self, from: Tag, to: Tag) -> Result<()> {
         let before = self.all_tags().await?.into_iter().find(|(tag, _)| *tag == from);
+        match (self.defect, &before) {
+            (Defect::MissingTagRenamed, None) => return Ok(()),
+            (Defect::RenamedInTwoSteps, Some((_, content))) if from != to => {
+                self.inner.set_tag(from, None).await?;
+                yield_now().await;
+                return self.inner.set_tag(to, Some(*content)).await;
+            }
+            _ => {}
+        }
         self.inner.rename_tag(from, to.clone()).await?;
         match before {
             Some((tag, content)) if self.is(Defect::RenamedTagStays) && tag != to => {
