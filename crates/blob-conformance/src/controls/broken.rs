@@ -222,7 +222,7 @@ impl<S: Store> Lifecycle for Broken<S> {
             act(held);
         }
         match self.defect {
-            Defect::NotClosed | Defect::DirectoryKept => return Ok(()),
+            Defect::NotClosed => return Ok(()),
             Defect::QueuedWriteLost => {
                 let latest = *lock(&self.notes.latest_import);
                 self.inner.delete(latest.into_iter().collect()).await?;

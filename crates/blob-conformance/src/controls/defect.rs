@@ -89,9 +89,6 @@ defects! {
     TagsDeletedInSteps [] "deletes a range of tags one by one";
     MissingTagRenamed [] "renames a tag that is not there";
     LatestLostByKill [on_disk] "loses its latest import when it was not shut down";
-    DirectoryKept [on_disk] "keeps its directory after its shutdown";
-    OpenToAll [on_disk] "lets everybody read its directory";
-    HolderUnknown [on_disk] "does not say who has the directory open";
     SweepDeletesBlindly [] "sweeps what was reached since the round began";
     SweepDoesNothing [] "sweeps nothing";
     NewSequencesForgotten [] "does not say which hash sequences were reached during a round";

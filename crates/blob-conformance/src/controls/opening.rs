@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use blob_traits::{Delete, Error, Hash, HashAndFormat, Result, Store, Sweep, TempTags, dynamic::DynStore};
+use blob_traits::{Delete, Hash, HashAndFormat, Result, Store, Sweep, TempTags, dynamic::DynStore};
 
 use super::{Broken, Defect, broken::lock};
 use crate::{Home, Suite, groups, suite::Backend};
@@ -70,13 +70,7 @@ async fn open_broken<S: Store + Sweep>(
             return Ok(open);
         }
     }
-    let opened = match opening.await {
-        Err(Error::Locked { path, .. }) if defect == Defect::HolderUnknown => {
-            return Err(Error::Locked { path, holder: None });
-        }
-        opened => opened?,
-    };
-    let store = Broken::new(opened, defect);
+    let store = Broken::new(opening.await?, defect);
     let is_first = !past.is_begun.swap(true, Ordering::Relaxed);
     match defect {
         Defect::SyncDropped if !is_first && !past.has_shut_down.load(Ordering::Relaxed) => {
@@ -95,20 +89,14 @@ async fn open_broken<S: Store + Sweep>(
                 store.delete(latest.into_iter().collect()).await?;
             }
         }
-        Defect::OpenToAll => {
-            std::fs::set_permissions(home.dir(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-        }
-        // Here the directory stays taken after the shutdown.
-        Defect::TwoOwners | Defect::DirectoryKept => *lock(&past.open) = Some(store.clone()),
+        Defect::TwoOwners => *lock(&past.open) = Some(store.clone()),
         _ => {}
     }
     past.has_shut_down.store(false, Ordering::Relaxed);
     let at_end = move |held: Vec<HashAndFormat>| {
         past.has_shut_down.store(true, Ordering::Relaxed);
         *lock(&past.temp_tags) = held;
-        if defect != Defect::DirectoryKept {
-            *lock(&past.open) = None;
-        }
+        *lock(&past.open) = None;
     };
     Ok(store.at_shutdown(at_end))
 }
