@@ -181,11 +181,12 @@ fn controls(records: &Records) -> String {
         }
         let _ = writeln!(
             text,
-            "<tr><th>{}<small>{}</small></th><td>{}</td><td class=\"{class}\"><details><summary>{n} cases</summary>\
+            "<tr><th>{}<small>{}</small></th><td>{}</td><td class=\"{class}\"><details><summary>{n} {}</summary>\
              <ul>{cases}</ul></details></td></tr>",
             escape(control),
             escape(verdict.what),
-            escape(verdict.on)
+            escape(verdict.on),
+            if n == 1 { "case" } else { "cases" }
         );
     }
     text += "</tbody></table></div>\n";
