@@ -3,6 +3,7 @@
 //! Every run is a process of its own, so that its peak memory is its own; rounds are interleaved, so that a
 //! slow minute of the machine meets every contender.
 
+mod collect;
 mod contender;
 mod disk;
 mod memory;
@@ -27,7 +28,7 @@ struct Cli {
     #[command(flatten)]
     args: Args,
     #[command(subcommand)]
-    internal: Option<Internal>,
+    task: Option<Task>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,7 +50,17 @@ struct Args {
 }
 
 #[derive(Debug, Subcommand)]
-enum Internal {
+enum Task {
+    /// Measures a round of collection instead, beside that of iroh-blobs
+    Collect(collect::Args),
+    /// One such run, in a process of its own
+    #[command(hide = true)]
+    CollectOne {
+        contender: collect::Collector,
+        dir: PathBuf,
+        #[command(flatten)]
+        workload: Workload,
+    },
     /// One run, in a process of its own; prints its figures as JSON
     #[command(hide = true)]
     RunOne {
@@ -62,10 +73,19 @@ enum Internal {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
-    if let Some(Internal::RunOne { contender, dir, workload }) = cli.internal {
-        let figures = run::run(contender, &dir, workload)?;
-        println!("{}", serde_json::to_string(&figures)?);
-        return Ok(());
+    match cli.task {
+        None => {}
+        Some(Task::Collect(args)) => return collect::compare(&args),
+        Some(Task::CollectOne { contender, dir, workload }) => {
+            let figures = collect::run(contender, &dir, workload)?;
+            println!("{}", serde_json::to_string(&figures)?);
+            return Ok(());
+        }
+        Some(Task::RunOne { contender, dir, workload }) => {
+            let figures = run::run(contender, &dir, workload)?;
+            println!("{}", serde_json::to_string(&figures)?);
+            return Ok(());
+        }
     }
     let args = cli.args;
     let contenders = if args.only.is_empty() { Contender::ALL.to_vec() } else { args.only };
