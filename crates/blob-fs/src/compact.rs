@@ -156,7 +156,7 @@ impl Compactor {
         self.settle(engine, stop)?;
         engine.make_kills_certain()?;
         let mut scene = Scene::look(engine)?;
-        let mut candidates = self.candidates(&scene);
+        let mut candidates = self.candidates(&scene, rule);
         loop {
             stop.check()?;
             let chosen = choose(&candidates, rule);
@@ -181,13 +181,13 @@ impl Compactor {
         }
     }
 
-    fn candidates(&self, scene: &Scene) -> Vec<Candidate> {
-        let log =
-            scene.segments.log.iter().filter(|segment| segment.id() < scene.checkpoint).filter_map(|s| {
-                let live = scene.stats.segments.get(&s.id()).map_or(0, |stats| stats.live);
-                let size = s.known_end?;
-                Some(Candidate { id: s.id(), size, overhead: s.header.len(), live, held: 0 })
-            });
+    fn candidates(&self, scene: &Scene, rule: &Rule) -> Vec<Candidate> {
+        let is_sealed = |id: u32| id < scene.checkpoint && id <= rule.newest;
+        let log = scene.segments.log.iter().filter(|segment| is_sealed(segment.id())).filter_map(|s| {
+            let live = scene.stats.segments.get(&s.id()).map_or(0, |stats| stats.live);
+            let size = s.known_end?;
+            Some(Candidate { id: s.id(), size, overhead: s.header.len(), live, held: 0 })
+        });
         let packed = scene.segments.packed.iter().filter_map(|packed| {
             let stats = scene.stats.segments.get(&packed.id()).filter(|stats| stats.applied)?;
             // What it replaces is forgotten with it, so that has to be gone (E57 step 1).

@@ -278,3 +278,65 @@ async fn compaction_goes_with_the_store() {
     check(&store, 0..120).await;
     assert!(all_files(&dir.path().join("temp")).is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn torn_end_is_cut_off_before_the_segment_that_says_where_it_is_goes() {
+    let dir = temp_dir();
+    let store = open(tiny(dir.path())).await;
+    for seed in 0..10 {
+        import(&store, 4 * seed, SMALL).await;
+    }
+    drop(store);
+    let torn = segments(dir.path()).pop().unwrap();
+    let whole = fs::metadata(&torn).unwrap().len();
+    change(&torn, |bytes| bytes.extend(b"BREC and no more"));
+    let store = open(tiny(dir.path())).await;
+    for seed in 100..140 {
+        import(&store, seed, SMALL).await;
+    }
+    store.delete((100..140).map(|seed| hash(seed, SMALL)).collect()).await.unwrap();
+    compact(&store).await;
+    assert_eq!(fs::metadata(&torn).unwrap().len(), whole);
+    drop(store);
+    forget_index(dir.path());
+    let store = open(tiny(dir.path())).await;
+    assert!(store.recovery().damaged.is_empty(), "{:?}", store.recovery());
+    assert!(has(&store, 36, SMALL).await && !has(&store, 100, SMALL).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_that_is_missing_and_not_replaced_is_refused() {
+    let dir = temp_dir();
+    let store = thinned(tiny(dir.path())).await;
+    compact(&store).await;
+    store.shutdown().await.unwrap();
+    drop(store);
+    let packed = segments(dir.path()).into_iter().find(|path| kind_of_segment(path) == 2).unwrap();
+    fs::remove_file(packed).unwrap();
+    for lost in [false, true] {
+        if lost {
+            forget_index(dir.path());
+        }
+        let refused = FsStore::open(tiny(dir.path())).await;
+        assert!(matches!(refused, Err(Error::DamagedStore { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn index_from_before_a_compaction_is_refused_and_moving_it_away_helps() {
+    let dir = temp_dir();
+    let store = thinned(lazy(dir.path())).await;
+    store.shutdown().await.unwrap();
+    drop(store);
+    let old = fs::read(dir.path().join("index.redb")).unwrap();
+    let store = open(tiny(dir.path())).await;
+    fill(&store, 120..160).await;
+    compact(&store).await;
+    store.shutdown().await.unwrap();
+    drop(store);
+    fs::write(dir.path().join("index.redb"), old).unwrap();
+    let refused = FsStore::open(tiny(dir.path())).await;
+    assert!(matches!(refused, Err(Error::DamagedStore { .. })), "{refused:?}");
+    forget_index(dir.path());
+    check(&open(tiny(dir.path())).await, 0..160).await;
+}

@@ -154,11 +154,7 @@ impl Engine {
         let mut compactor = self.compactor();
         self.state().check_writable()?;
         let stop = Stop { engine: self, watch: Some(watch) };
-        let rule = Rule {
-            max_dead_percent: options.max_dead_percent.min(100),
-            segment_size: self.options.segment_size,
-            merge: MERGE.1,
-        };
+        let rule = self.rule(options.max_dead_percent, MERGE.1);
         self.commit_index()?;
         let mut report = CompactReport { log_bytes_before: self.log_bytes()?, ..CompactReport::default() };
         let removals = compactor.removals;
@@ -182,6 +178,12 @@ impl Engine {
         report.pending_segments = compactor.replaced.len() as u64;
         report.damaged_segments = compactor.damaged.iter().map(|id| self.layout.segment(*id)).collect();
         Ok(report)
+    }
+
+    /// What is worth it now.
+    fn rule(&self, max_dead_percent: u8, merge: usize) -> Rule {
+        let (segment_size, newest) = (self.options.segment_size, self.log_tail().segment);
+        Rule { max_dead_percent: max_dead_percent.min(100), segment_size, newest, merge }
     }
 
     /// Ends the newest segment of the log if enough of it is dead, so that it can be rewritten.
@@ -229,9 +231,8 @@ impl Engine {
         let stop = Stop { engine: self, watch: None };
         let mut pace = Pace::new(Some(BACKGROUND_RATE));
         let Compaction::Background { max_dead_percent } = self.options.compaction else { return Ok(()) };
-        let segment_size = self.options.segment_size;
-        let rule = Rule { max_dead_percent: max_dead_percent.min(100), segment_size, merge: MERGE.0 };
-        self.seal(&rule, segment_size / 4)?;
+        let rule = self.rule(max_dead_percent, MERGE.0);
+        self.seal(&rule, rule.segment_size / 4)?;
         loop {
             match compactor.pass(self, &rule, &stop, &mut pace) {
                 Ok(Some(_)) | Err(Stopped::Damaged(_)) => {}

@@ -26,6 +26,8 @@ pub(super) struct Rule {
     /// A segment is rewritten when more of it is dead.
     pub(super) max_dead_percent: u8,
     pub(super) segment_size: u64,
+    /// Of the log, only segments up to this one: who writes all the time must not keep compaction from ending.
+    pub(super) newest: u32,
     /// So many short segments are merged although nothing in them is dead.
     pub(super) merge: usize,
 }
@@ -117,7 +119,7 @@ impl Standing {
 mod tests {
     use super::*;
 
-    const RULE: Rule = Rule { max_dead_percent: 50, segment_size: 1000, merge: 3 };
+    const RULE: Rule = Rule { max_dead_percent: 50, segment_size: 1000, newest: 99, merge: 3 };
 
     fn segment(id: u32, size: u64, live: u64) -> Candidate {
         Candidate { id, size, overhead: 10, live, held: 0 }
