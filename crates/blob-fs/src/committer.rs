@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     files::FileKey,
     format::record::CameFrom,
-    index::{Commit, Index},
+    index::{Commit, Index, SegmentNote},
     op::{Orphan, OrphanKind},
     overlay::Overlay,
     row::Checkpoint,
@@ -50,6 +50,9 @@ struct Job {
     overlay: Arc<Overlay>,
     checkpoint: Checkpoint,
     moves: Vec<Move>,
+    notes: Vec<SegmentNote>,
+    /// How many commits were begun, this one included.
+    number: u64,
     /// How much of the log it brings in.
     bytes: u64,
 }
@@ -156,15 +159,16 @@ impl Committer {
     /// Takes the active overlay out of the way of new changes.
     fn freeze(&mut self) -> Option<Job> {
         let mut state = self.engine.state();
-        let nothing = state.visible.active.rows() == 0 && state.moves.is_empty() && state.log_behind == 0;
-        if nothing || state.visible.frozen.is_some() {
+        if !state.has_uncommitted() || state.visible.frozen.is_some() {
             return None;
         }
         let overlay = Arc::new(std::mem::take(&mut state.visible.active));
         state.visible.frozen = Some(overlay.clone());
         let bytes = std::mem::take(&mut state.log_behind);
         let moves = std::mem::take(&mut state.moves);
-        Some(Job { overlay, checkpoint: state.published, moves, bytes })
+        let notes = std::mem::take(&mut state.compaction.notes);
+        state.commits.0 += 1;
+        Some(Job { overlay, checkpoint: state.published, moves, notes, number: state.commits.0, bytes })
     }
 
     fn commit_job(&mut self, job: &Job) -> Result<()> {
@@ -176,12 +180,16 @@ impl Committer {
         let unlink: Vec<Orphan> = self.engine.state().orphans.iter().filter_map(covered).collect();
         let index =
             self.index.as_ref().ok_or_else(|| Error::Failed { what: "the index is closed".to_owned() })?;
-        index.commit(&Commit { overlay: &job.overlay, checkpoint: job.checkpoint, unlink: &unlink })?;
+        let (overlay, checkpoint, segments) = (&*job.overlay, job.checkpoint, &*job.notes);
+        index.commit(&Commit { overlay, checkpoint, unlink: &unlink, segments })?;
         let reader = Arc::new(index.reader()?);
         let mut state = self.engine.state();
         state.visible.reader = Some(reader);
         state.visible.frozen = None;
         state.visible.generation += 1;
+        state.committed = job.checkpoint;
+        state.commits.1 = job.number;
+        state.compaction.is_due = true;
         drop(state);
         self.engine.index_changed();
         tracing::debug!(rows = job.overlay.rows(), log_bytes = job.bytes, "committed to the index");

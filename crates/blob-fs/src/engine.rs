@@ -1,5 +1,6 @@
 //! The engine: decides under the state lock, writes in groups, publishes in log order (E17-E28).
 
+mod compacting;
 mod writer;
 
 use std::{
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
+    compact::Compactor,
     export::Exported,
     failure::Failure,
     files::FileCache,
@@ -46,11 +48,14 @@ pub(crate) struct Engine {
     /// Held for reading while a directory that files are moved out of is synced, for writing while they are (E41).
     pub(crate) moving: RwLock<()>,
     pub(crate) exported: Exported,
+    /// Locked before the log.
+    pub(crate) compactor: Mutex<Compactor>,
     state: Mutex<State>,
     /// Locked before the state where both are.
     log: Mutex<Log>,
     writer_wake: Condvar,
     committer_wake: Condvar,
+    compactor_wake: Condvar,
     index_back: Condvar,
     overlay_room: Notify,
     queue_room: Arc<Semaphore>,
@@ -95,10 +100,12 @@ impl Engine {
             files: FileCache::new(options.vfs.clone(), options.open_files),
             moving: RwLock::default(),
             exported: Exported::default(),
+            compactor: Mutex::default(),
             state: Mutex::new(state),
             log: Mutex::new(log),
             writer_wake: Condvar::new(),
             committer_wake: Condvar::new(),
+            compactor_wake: Condvar::new(),
             index_back: Condvar::new(),
             overlay_room: Notify::new(),
             queue_room: Arc::new(Semaphore::new(QUEUE_KIB as usize)),
@@ -416,6 +423,7 @@ impl Engine {
 
     /// Lets those go on who wait for the index, or for room in the overlay.
     pub(crate) fn index_changed(&self) {
+        self.compactor_wake.notify_all();
         self.index_back.notify_all();
         self.overlay_room.notify_waiters();
     }
@@ -425,6 +433,7 @@ impl Engine {
         self.state().phase = phase;
         self.writer_wake.notify_all();
         self.committer_wake.notify_all();
+        self.compactor_wake.notify_all();
         self.index_back.notify_all();
         self.overlay_room.notify_waiters();
     }

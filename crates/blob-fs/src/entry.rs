@@ -41,11 +41,11 @@ pub(crate) enum Content {
     /// The empty blob, which every store has.
     Empty,
     /// In the log.
-    Small { size: u32, place: Place },
+    Small { size: u32, place: Place, _segment: Arc<Guard> },
     /// In files of its own.
     Large { size: u64, no: FileNo, _guard: Arc<Guard> },
     /// In a file of the user's; its outboard is a file of its own.
-    Referenced { size: u64, no: FileNo, place: Place, _guard: Arc<Guard> },
+    Referenced { size: u64, no: FileNo, place: Place, _guard: Arc<Guard>, _segment: Arc<Guard> },
     /// Not all there.
     Partial(Arc<Partial>),
 }
@@ -54,11 +54,13 @@ impl Entry {
     /// Makes a handle to what a row of a complete blob says.
     pub(crate) fn complete(engine: &Arc<Engine>, hash: Hash, row: &BlobRow) -> Option<Self> {
         let guard = |no| engine.state().guard(no);
+        let place = row.place;
+        let segment = || engine.state().handles.segment(place.segment);
         let content = match row.state {
-            BlobState::Small { size } => Content::Small { size, place: row.place },
+            BlobState::Small { size } => Content::Small { size, place, _segment: segment() },
             BlobState::Large { size, no } => Content::Large { size, no, _guard: guard(no) },
             BlobState::Referenced { size, no } => {
-                Content::Referenced { size, no, place: row.place, _guard: guard(no) }
+                Content::Referenced { size, no, place, _guard: guard(no), _segment: segment() }
             }
             BlobState::Partial { .. } => return None,
         };
@@ -123,16 +125,21 @@ impl Entry {
         if !partial.is_complete() {
             return Ok(self.clone());
         }
-        let row = self.engine.blob(&self.hash)?;
-        let entry = row.and_then(|row| Self::complete(&self.engine, self.hash, &row));
-        entry.ok_or(Error::NotFound { hash: self.hash })
+        loop {
+            let row = self.engine.blob(&self.hash)?;
+            let entry = row.and_then(|row| Self::complete(&self.engine, self.hash, &row));
+            // The files that a row names are pinned only now: it has to be the row still.
+            if self.engine.blob(&self.hash)? == row {
+                return entry.ok_or(Error::NotFound { hash: self.hash });
+            }
+        }
     }
 
     pub(crate) async fn open_source(&self) -> Result<Source> {
         let this = self.current()?;
         Ok(match &this.content {
             Content::Empty => Source::Memory(Bytes::new()),
-            Content::Small { size, place } => {
+            Content::Small { size, place, .. } => {
                 let base = u64::from(place.offset) + RECORD_HEADER;
                 let key = FileKey::Segment(place.segment);
                 Source::Plain(Plain::new(this.clone(), key, base, u64::from(*size)))
@@ -156,7 +163,7 @@ impl Entry {
     pub(crate) async fn any_outboard(&self) -> io::Result<FsOutboard> {
         match &self.content {
             Content::Empty => Ok(self.in_memory(Bytes::new())),
-            Content::Small { size, place } => {
+            Content::Small { size, place, .. } => {
                 let start = u64::from(place.offset) + RECORD_HEADER + u64::from(*size);
                 let file = segment(&self.engine, place.segment)?;
                 let len = usize::try_from(outboard_len(u64::from(*size))).map_err(io::Error::other)?;

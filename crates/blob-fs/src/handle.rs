@@ -7,7 +7,7 @@ use std::{
 
 use crate::layout::FileNo;
 
-/// Keeps the files of one number in place while it lives.
+/// Keeps the files of one number, or a segment, in place while it lives.
 #[derive(Debug)]
 pub(crate) struct Guard;
 
@@ -15,6 +15,7 @@ pub(crate) struct Guard;
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     guards: HashMap<FileNo, Weak<Guard>>,
+    segments: HashMap<u32, Weak<Guard>>,
     /// When to look for guards that are gone.
     sweep_at: usize,
 }
@@ -32,6 +33,22 @@ impl Handles {
         let guard = Arc::new(Guard);
         self.guards.insert(no, Arc::downgrade(&guard));
         guard
+    }
+
+    /// Returns the pin of a segment.
+    pub(crate) fn segment(&mut self, id: u32) -> Arc<Guard> {
+        if let Some(guard) = self.segments.get(&id).and_then(Weak::upgrade) {
+            return guard;
+        }
+        self.segments.retain(|_, guard| guard.strong_count() > 0);
+        let guard = Arc::new(Guard);
+        self.segments.insert(id, Arc::downgrade(&guard));
+        guard
+    }
+
+    /// Whether somebody may still read a segment.
+    pub(crate) fn is_segment_pinned(&self, id: u32) -> bool {
+        self.segments.get(&id).is_some_and(|guard| guard.strong_count() > 0)
     }
 
     /// Whether somebody may still read the files of a number.

@@ -1,6 +1,7 @@
 //! The index (E29-E36): what the log says, by key, in one redb file. Derived; never the only place of anything.
 
 mod backend;
+mod segments;
 
 use std::{
     fmt,
@@ -15,12 +16,16 @@ use redb::{
     TableError,
 };
 
-use self::backend::FileBackend;
+pub(crate) use self::segments::{AllStats, SegmentNote};
+use self::{
+    backend::FileBackend,
+    segments::{SEGMENTS, Tally, note_counted},
+};
 use crate::{
     format::record::Fields,
     layout::{FileNo, Layout},
     op::{Orphan, OrphanKind},
-    overlay::{Change, Overlay},
+    overlay::Overlay,
     row::{BlobRow, Checkpoint, TagRow},
     vfs::{Access, Vfs},
 };
@@ -31,6 +36,9 @@ const VERSION: u32 = 1;
 const BLOBS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("blobs");
 const TAGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tags");
 const UNLINK: TableDefinition<'_, &[u8], ()> = TableDefinition::new("unlink");
+/// In `meta` as long as a new index has not been brought up to the end of the log: it is made anew then.
+const UNFINISHED: &str = "unfinished";
+
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// The index, open for its one writer.
@@ -44,6 +52,7 @@ pub(crate) struct Index {
 pub(crate) struct IndexReader {
     blobs: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
     tags: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    segments: ReadOnlyTable<u32, &'static [u8]>,
     path: PathBuf,
 }
 
@@ -54,6 +63,8 @@ pub(crate) struct Commit<'a> {
     pub(crate) checkpoint: Checkpoint,
     /// All files that are still to be removed.
     pub(crate) unlink: &'a [Orphan],
+    /// What compaction did.
+    pub(crate) segments: &'a [SegmentNote],
 }
 
 impl Index {
@@ -86,6 +97,7 @@ impl Index {
         })?;
         let index = Self { db, path };
         index.check_identity(store_id)?;
+        index.ensure_segments()?;
         Ok(index)
     }
 
@@ -103,11 +115,15 @@ impl Index {
             txn.open_table(BLOBS)?;
             txn.open_table(TAGS)?;
             txn.open_table(UNLINK)?;
+            txn.open_table(SEGMENTS)?;
             let mut meta = txn.open_table(META)?;
             meta.insert("version", VERSION.to_le_bytes().as_slice())?;
             meta.insert("store", store_id.as_slice())?;
             meta.insert("checkpoint", Checkpoint::default().encode().as_slice())?;
+            // Taken away by the commit that finishes it.
+            meta.insert(UNFINISHED, [].as_slice())?;
             drop(meta);
+            note_counted(&txn, &Checkpoint::default().encode())?;
             txn.commit()?;
             Ok::<_, redb::Error>(())
         })();
@@ -173,6 +189,25 @@ impl Index {
             .ok_or_else(|| damaged(&self.path, "it has no checkpoint"))
     }
 
+    /// Whether it was made and not finished.
+    pub(crate) fn is_unfinished(&self) -> Result<bool> {
+        Ok(self.meta(UNFINISHED)?.is_some())
+    }
+
+    /// Takes note that a new index has come to the end of the log.
+    pub(crate) fn finish(&self) -> Result<()> {
+        if !self.is_unfinished()? {
+            return Ok(());
+        }
+        let change = || {
+            let mut txn = self.db.begin_write()?;
+            txn.set_quick_repair(true);
+            txn.open_table(META)?.remove(UNFINISHED)?;
+            Ok::<_, redb::Error>(txn.commit()?)
+        };
+        change().map_err(|e| index_error("commit to", &self.path, e))
+    }
+
     /// The files that were still to be removed at the last commit.
     pub(crate) fn unlink(&self) -> Result<Vec<Orphan>> {
         let read = || {
@@ -190,10 +225,10 @@ impl Index {
     pub(crate) fn reader(&self) -> Result<IndexReader> {
         let open = || {
             let txn = self.db.begin_read()?;
-            Ok::<_, redb::Error>((txn.open_table(BLOBS)?, txn.open_table(TAGS)?))
+            Ok::<_, redb::Error>((txn.open_table(BLOBS)?, txn.open_table(TAGS)?, txn.open_table(SEGMENTS)?))
         };
-        let (blobs, tags) = contained("read", &self.path, open)?;
-        Ok(IndexReader { blobs, tags, path: self.path.clone() })
+        let (blobs, tags, segments) = contained("read", &self.path, open)?;
+        Ok(IndexReader { blobs, tags, segments, path: self.path.clone() })
     }
 
     /// Applies a step; durable when it returns (E32). All that it covers is durable in the log (E30).
@@ -205,32 +240,42 @@ impl Index {
         let mut txn = self.db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         txn.set_quick_repair(true);
+        let checkpoint = commit.checkpoint.encode();
         {
+            let mut tally = Tally::default();
             let mut blobs = txn.open_table(BLOBS)?;
             // In key order neighbours share pages.
             let mut changes: Vec<_> = commit.overlay.blobs.iter().collect();
             changes.sort_unstable_by_key(|(hash, _)| **hash);
             for (hash, change) in changes {
-                match change {
-                    Change::Set(row) => drop(blobs.insert(hash.as_bytes(), row.encode().as_slice())?),
-                    Change::Removed => drop(blobs.remove(hash.as_bytes())?),
-                }
+                let new = change.row();
+                let old = match &new {
+                    Some(row) => blobs.insert(hash.as_bytes(), row.encode().as_slice())?,
+                    None => blobs.remove(hash.as_bytes())?,
+                };
+                tally.blob(old.and_then(|old| BlobRow::decode(old.value())), -1);
+                tally.blob(new, 1);
             }
             let mut tags = txn.open_table(TAGS)?;
             for (tag, change) in &commit.overlay.tags {
-                match change {
-                    Change::Set(row) => drop(tags.insert(tag.as_ref(), row.encode().as_slice())?),
-                    Change::Removed => drop(tags.remove(tag.as_ref())?),
-                }
+                let (name, new) = (tag.as_ref(), change.row());
+                let old = match &new {
+                    Some(row) => tags.insert(name, row.encode().as_slice())?,
+                    None => tags.remove(name)?,
+                };
+                tally.tag(name, old.and_then(|old| TagRow::decode(old.value())), -1);
+                tally.tag(name, new, 1);
             }
+            tally.apply(&mut txn.open_table(SEGMENTS)?, commit.segments)?;
             let mut unlink = txn.open_table(UNLINK)?;
             unlink.retain(|_, ()| false)?;
             for orphan in commit.unlink {
                 unlink.insert(encode_orphan(orphan).as_slice(), ())?;
             }
             let mut meta = txn.open_table(META)?;
-            meta.insert("checkpoint", commit.checkpoint.encode().as_slice())?;
+            meta.insert("checkpoint", checkpoint.as_slice())?;
         }
+        note_counted(&txn, &checkpoint)?;
         Ok(txn.commit()?)
     }
 }

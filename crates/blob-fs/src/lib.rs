@@ -32,6 +32,7 @@
 //! ```
 
 mod committer;
+mod compact;
 mod delete;
 mod engine;
 mod entry;
@@ -58,14 +59,16 @@ mod reader;
 mod recover;
 mod reference;
 mod row;
+mod segments;
 mod state;
 mod store;
 mod sweep;
 mod tags;
 pub mod vfs;
 
+pub use compact::{CompactOptions, CompactReport, Space};
 pub use entry::Entry;
-pub use options::{Create, Durability, Options};
+pub use options::{Compaction, Create, Durability, Options};
 pub use outboard::FsOutboard;
 pub use partial::FsBatchWriter;
 pub use reader::FsReader;

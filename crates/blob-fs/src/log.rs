@@ -224,11 +224,54 @@ impl Log {
         self.sync().map_err(|failure| self.fail(failure))?;
         match self.active.take() {
             // Nothing is in it: it is begun again, with another key and base, so that a full disk does not gather
-            // empty segments.
-            Some(active) if self.tail.segment == active.id && self.tail.end == active.start => {
+            // empty segments. Only the newest may be found with half a header (E10).
+            Some(active)
+                if active.id == self.highest
+                    && self.tail.segment == active.id
+                    && self.tail.end == active.start =>
+            {
                 self.restart(active, first_seq)
             }
             _ => self.roll(first_seq),
+        }
+    }
+
+    /// Ends the active segment: the next group begins another one.
+    pub(crate) fn seal(&mut self) {
+        if let Some(active) = &mut self.active {
+            active.sealed = true;
+        }
+    }
+
+    /// Where the log ends.
+    pub(crate) fn tail(&self) -> Tail {
+        self.tail
+    }
+
+    /// Gives out the id of a packed segment. It is not given again, whether or not there will be such a segment.
+    pub(crate) fn take_packed_id(&mut self) -> Result<u32, Failure> {
+        if let Some(leftover) = self.leftover.take() {
+            // Nobody may find a segment that was never begun before one that was.
+            let dir = self.layout.log_dir();
+            let removed = self.remove_leftover(leftover);
+            removed.and_then(|()| self.vfs.sync_dir(&dir).map_err(|e| Failure::new("sync", &dir, &e)))?;
+        }
+        self.highest = self.next_id();
+        Ok(self.highest)
+    }
+
+    fn next_id(&self) -> u32 {
+        self.highest.checked_add(1).unwrap_or_else(|| unreachable_active())
+    }
+
+    fn remove_leftover(&mut self, path: PathBuf) -> Result<(), Failure> {
+        match self.vfs.remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                let failure = Failure::new("remove", &path, &e);
+                self.leftover = Some(path);
+                Err(failure)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -263,15 +306,10 @@ impl Log {
 
     /// Begins a new segment; the one before is durable (E11).
     fn roll(&mut self, base_seq: u64) -> Result<(), Failure> {
-        if let Some(path) = self.leftover.take()
-            && let Err(e) = self.vfs.remove_file(&path)
-            && e.kind() != ErrorKind::NotFound
-        {
-            let failure = Failure::new("remove", &path, &e);
-            self.leftover = Some(path);
-            return Err(failure);
+        if let Some(leftover) = self.leftover.take() {
+            self.remove_leftover(leftover)?;
         }
-        let id = self.highest.checked_add(1).unwrap_or_else(|| unreachable_active());
+        let id = self.next_id();
         let path = self.layout.segment(id);
         let header = self.header(id, base_seq, self.tail);
         let file = self.vfs.create_new(&path).map_err(|e| {

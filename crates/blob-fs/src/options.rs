@@ -29,6 +29,8 @@ pub struct Options {
     pub overlay_rows: usize,
     /// How long changes wait in memory, at most, before they go to the index.
     pub overlay_age: Duration,
+    /// When the space of dead records comes back.
+    pub compaction: Compaction,
     /// The file system. Tests put a faulty one here.
     pub vfs: Arc<dyn Vfs>,
 }
@@ -55,6 +57,25 @@ pub enum Durability {
     Relaxed,
 }
 
+/// When the space of what is deleted or replaced in the log comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// By itself: a thread of its own rewrites segments of which more than so much is dead, in percent.
+    Background {
+        /// A lower number means less waste and more writing.
+        max_dead_percent: u8,
+    },
+    /// When [`compact`](crate::FsStore::compact) is called.
+    Manual,
+}
+
+impl Default for Compaction {
+    /// In the background, when over half is dead.
+    fn default() -> Self {
+        Self::Background { max_dead_percent: 50 }
+    }
+}
+
 impl Options {
     /// The defaults, for a store in `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
@@ -70,6 +91,7 @@ impl Options {
             index_cache: 32 << 20,
             overlay_rows: 65_536,
             overlay_age: Duration::from_secs(30),
+            compaction: Compaction::default(),
             vfs: Arc::new(RealVfs::default()),
         }
     }

@@ -2,26 +2,23 @@
 
 mod clean;
 mod replay;
-mod segments;
 
 use std::{ops::Range, path::PathBuf};
 
 use blob_traits::{Error, Hash, Result};
 
-use self::{
-    replay::Replay,
-    segments::{LogSegment, Segments},
-};
+use self::replay::Replay;
 use crate::{
     format::{
         record::{Place, decode_header},
         scan::{self, EndReason, ScanFrom, ScanLimits, SeqRule, SmallPayloads},
     },
-    index::Index,
+    index::{Index, SegmentNote},
     layout::Layout,
     log::{Log, Tail},
     options::Options,
     row::Checkpoint,
+    segments::{self, PackedSegment, Segments},
     vfs::Vfs,
 };
 
@@ -72,7 +69,7 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
     let vfs = &options.vfs;
     let mut recovery = Recovery::default();
     let segments = segments::list(&**vfs, layout)?;
-    let has_index = clean::exists(&**vfs, &layout.index())?;
+    let mut has_index = clean::exists(&**vfs, &layout.index())?;
     let store_id = match segments.store_id() {
         Some(id) => id,
         None => clean::new_store_id(&**vfs),
@@ -80,12 +77,21 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
     if segments.log.is_empty() && has_index {
         return fresh_log(options, layout, &segments, recovery);
     }
-    let index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
+    let mut index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
+    if has_index && index.is_unfinished()? {
+        drop(index);
+        vfs.remove_file(&layout.index()).map_err(|e| Error::io("remove", layout.index(), e))?;
+        index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
+        has_index = false;
+    }
     recovery.rebuilt_index = !has_index && !segments.log.is_empty();
     let mut replay = Replay::new(vfs.clone(), layout.clone(), index)?;
     let checkpoint = replay.checkpoint();
     segments.check(&**vfs, &checkpoint, layout)?;
-    let tail = match read_log(&**vfs, layout, &segments, &checkpoint, &mut replay, &mut recovery) {
+    let read = replay
+        .take_packed(&segments, recovery.rebuilt_index, &mut recovery)
+        .and_then(|()| read_log(&**vfs, layout, &segments, &checkpoint, &mut replay, &mut recovery));
+    let tail = match read {
         Err(e @ Error::UnsupportedFormat { .. }) if !has_index => {
             // The store is left as it was (E16).
             drop(replay);
@@ -94,8 +100,12 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
         }
         read => read?,
     };
-    segments.put_aside(&**vfs, layout, &mut recovery)?;
+    if let Some(path) = &segments.unfinished {
+        clean::put_aside(&**vfs, layout, path, &mut recovery)?;
+    }
     let (index, published) = replay.finish(&mut recovery)?;
+    note_segments(&index, &segments)?;
+    clean::replaced(&**vfs, layout, &segments.replaced, &mut recovery)?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
     let mut log =
         Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, segments.highest, tail);
@@ -105,13 +115,29 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
         && last.size == tail.end
         && checkpoint == published
     {
-        log.resume(&last.header, last.open(&**vfs, layout)?);
+        log.resume(&last.header, segments::open(&**vfs, layout, last.id())?);
         let next_seq = tail.last_seq + 1;
         return Ok(Recovered { store_id, index, log, published, next_seq, recovery });
     }
     // The next record goes into a new segment.
     let next_seq = tail.last_seq + SEQ_GAP;
     Ok(Recovered { store_id, index, log, published, next_seq, recovery })
+}
+
+/// Takes note that the index has all packed segments, and which ones have gone (E54).
+fn note_segments(index: &Index, segments: &Segments) -> Result<()> {
+    index.finish()?;
+    let stats = index.reader()?.stats()?.segments;
+    let is_applied = |id: u32| stats.get(&id).is_some_and(|stats| stats.applied);
+    let new = segments.packed.iter().map(PackedSegment::id).filter(|id| !is_applied(*id));
+    let mut notes: Vec<_> =
+        new.map(|id| SegmentNote::Applied { id, held: 0, held_for: Vec::new() }).collect();
+    let there = |id: u32| {
+        segments.log.iter().any(|segment| segment.id() == id)
+            || segments.packed.iter().any(|packed| packed.id() == id)
+    };
+    notes.extend(stats.keys().filter(|id| !there(**id)).map(|id| SegmentNote::Removed(*id)));
+    if notes.is_empty() { Ok(()) } else { index.note_segments(&notes) }
 }
 
 /// A store that has an index and no log: nothing was ever written to it, or its log is lost.
@@ -130,7 +156,10 @@ fn fresh_log(
                 .to_owned(),
         });
     }
-    segments.put_aside(&**vfs, layout, &mut recovery)?;
+    if let Some(path) = &segments.unfinished {
+        clean::put_aside(&**vfs, layout, path, &mut recovery)?;
+    }
+    index.finish()?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
     let store_id = index.store_id()?;
     let log = Log::new(
@@ -155,16 +184,16 @@ fn read_log(
 ) -> Result<Tail> {
     let mut tail = Tail { segment: checkpoint.segment, end: checkpoint.end, last_seq: checkpoint.seq };
     let first = segments.log.partition_point(|segment| segment.header.segment < checkpoint.segment);
-    for (i, segment) in segments.log.iter().enumerate().skip(first) {
-        let id = segment.header.segment;
+    for segment in segments.log.iter().skip(first) {
+        let id = segment.id();
         let from = if id == checkpoint.segment {
             ScanFrom { offset: checkpoint.end, next_seq: checkpoint.seq + 1 }
         } else {
             ScanFrom { offset: segment.header.len(), next_seq: segment.header.base_seq }
         };
-        let known_end = segments.log.get(i + 1).map(LogSegment::prev_end);
+        let known_end = segment.known_end;
         let path = layout.segment(id);
-        let file = segment.open(vfs, layout)?;
+        let file = segments::open(vfs, layout, id)?;
         if known_end.is_none() {
             // What a dead process could not sync may be in the page cache and not on the disk (E62 step 5).
             let reread = file.sync_data().and_then(|()| file.drop_cached());
@@ -212,7 +241,8 @@ impl Segments {
             .find(|segment| segment.header.segment == checkpoint.segment)
             .ok_or_else(mismatch)?;
         let mut bytes = [0; 80];
-        let read = segment.open(vfs, layout)?.read_exact_at(&mut bytes, checkpoint.start);
+        let read =
+            segments::open(vfs, layout, checkpoint.segment)?.read_exact_at(&mut bytes, checkpoint.start);
         match read {
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Err(mismatch()),
             other => other.map_err(|e| Error::io("read", layout.segment(checkpoint.segment), e))?,
@@ -222,9 +252,5 @@ impl Segments {
         let ends = checkpoint.start.checked_add(header.padded_len()) == Some(checkpoint.end);
         let same = header.seq == checkpoint.seq && bytes.last_chunk() == Some(&checkpoint.check);
         if ends && same && segment.size >= checkpoint.end { Ok(()) } else { Err(mismatch()) }
-    }
-
-    fn store_id(&self) -> Option<[u8; 16]> {
-        self.log.first().map(|segment| segment.header.store_id)
     }
 }

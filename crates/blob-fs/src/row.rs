@@ -2,7 +2,10 @@
 
 use blob_traits::{BlobFormat, Hash, HashAndFormat};
 
-use crate::layout::FileNo;
+use crate::{
+    format::record::{outboard_len, padded_len},
+    layout::FileNo,
+};
 
 /// Where a record starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +58,33 @@ pub(crate) struct TagRow {
 const BLOB_ROW: usize = 33;
 const TAG_ROW: usize = 49;
 
+/// What the payload of a referenced blob is taken to be long; the row does not know its paths.
+const REFERENCED: u64 = 160;
+
+fn record_len(payload: u64) -> u64 {
+    padded_len(u32::try_from(payload).unwrap_or(u32::MAX))
+}
+
 impl BlobRow {
+    /// How many bytes the record takes in the log (E54).
+    pub(crate) fn log_len(&self) -> u64 {
+        record_len(match self.state {
+            BlobState::Small { size } => u64::from(size) + outboard_len(u64::from(size)),
+            BlobState::Large { .. } => 17,
+            BlobState::Referenced { .. } => REFERENCED,
+            BlobState::Partial { .. } => 9,
+        })
+    }
+
+    /// How many bytes the files of the store take for a complete blob.
+    pub(crate) fn file_len(&self) -> u64 {
+        match self.state {
+            BlobState::Large { size, .. } => size.saturating_add(outboard_len(size)),
+            BlobState::Referenced { size, no } if no != FileNo::NONE => outboard_len(size),
+            BlobState::Referenced { .. } | BlobState::Small { .. } | BlobState::Partial { .. } => 0,
+        }
+    }
+
     /// Kind, seq, segment, offset, size, number; integers little endian.
     pub(crate) fn encode(&self) -> [u8; BLOB_ROW] {
         let (kind, size, no) = match self.state {
@@ -90,6 +119,11 @@ impl BlobRow {
 impl TagRow {
     /// The length of an encoded row.
     pub(crate) const LEN: usize = TAG_ROW;
+
+    /// How many bytes the record takes in the log (E54).
+    pub(crate) fn log_len(name: usize) -> u64 {
+        record_len(1 + name as u64)
+    }
 
     /// Seq, segment, offset, format, hash.
     pub(crate) fn encode(&self) -> [u8; TAG_ROW] {

@@ -1,15 +1,18 @@
 //! What the state lock guards (E18, E19): the queue, the pending view and the visible view. No I/O happens here.
 
+mod pending;
+mod relocate;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use blob_traits::{Error, Hash, HashAndFormat, Result, Tag, TagRange, TempTag};
-use smallvec::SmallVec;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use blob_traits::{Error, Hash, Result, Tag};
 
+use self::pending::Pending;
+pub(crate) use self::relocate::{CompactionState, Relocation};
 use crate::{
     failure::{Failure, Severity},
     format::record::CameFrom,
@@ -17,13 +20,13 @@ use crate::{
     index::IndexReader,
     layout::FileNo,
     log::Appended,
-    op::{Key, Killed, Op, Orphan, Outcome, Queued, Txn, orphan},
+    op::{Op, Orphan, Outcome, Queued, Txn},
     overlay::{Change, Overlay},
     partial::Partials,
-    row::{BlobRow, BlobState, Checkpoint, TagRow},
+    row::{BlobRow, Checkpoint, TagRow},
 };
 
-type Done = oneshot::Sender<Outcome>;
+type Done = tokio::sync::oneshot::Sender<Outcome>;
 
 /// Guarded by the engine's state lock.
 #[derive(Debug)]
@@ -58,6 +61,11 @@ pub(crate) struct State {
     pub(crate) moves: Vec<Move>,
     /// Files to be removed, with the seq of the record that says so (E5).
     pub(crate) orphans: Vec<(u64, Orphan)>,
+    pub(crate) compaction: CompactionState,
+    /// As far as the index has it.
+    pub(crate) committed: Checkpoint,
+    /// How many commits of the index were begun, and how many have ended well.
+    pub(crate) commits: (u64, u64),
     pub(crate) handles: Handles,
     pub(crate) partials: Partials,
     /// How long a sync of the log takes, averaged.
@@ -97,34 +105,6 @@ pub(crate) struct Visible {
     pub(crate) generation: u64,
 }
 
-/// As if all that is queued had landed: what differs from the visible view.
-#[derive(Debug, Default)]
-struct Pending {
-    blobs: HashMap<Hash, PendingBlob>,
-    tags: BTreeMap<Tag, PendingTag>,
-}
-
-#[derive(Debug)]
-struct PendingBlob {
-    seq: u64,
-    state: Option<BlobState>,
-    /// The segment of the record before it, once that is published while this one waits.
-    before: Option<u32>,
-    /// How many removals are queued, this one or before it: they are seen already (E3).
-    removals: usize,
-    /// Imports of the same blob that wait for this record.
-    joined: Vec<Done>,
-}
-
-#[derive(Debug)]
-struct PendingTag {
-    seq: u64,
-    content: Option<HashAndFormat>,
-    before: Option<u32>,
-    /// The last removal that is seen already (E3).
-    removed: Option<u64>,
-}
-
 /// What the index said about the keys of an operation, before the lock was taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Looked {
@@ -159,6 +139,9 @@ impl State {
             log_behind: 0,
             moves: Vec::new(),
             orphans: Vec::new(),
+            compaction: CompactionState { is_due: true, ..CompactionState::default() },
+            committed: published,
+            commits: (0, 0),
             handles: Handles::default(),
             partials,
             mean_sync: Duration::ZERO,
@@ -173,6 +156,14 @@ impl State {
     /// Whether the log has something that the index does not have.
     pub(crate) fn is_ahead_of_index(&self) -> bool {
         self.log_behind > 0 || self.visible.rows() > 0
+    }
+
+    /// Whether a commit would bring anything into the index.
+    pub(crate) fn has_uncommitted(&self) -> bool {
+        self.visible.active.rows() > 0
+            || !self.moves.is_empty()
+            || self.log_behind > 0
+            || !self.compaction.notes.is_empty()
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
@@ -199,150 +190,6 @@ impl State {
     pub(crate) fn note_durable(&mut self, seq: u64) {
         self.durable_seq = self.durable_seq.max(seq);
         self.unsynced = (self.published.seq > self.durable_seq).then(|| (0, Instant::now()));
-    }
-
-    /// The state of a blob in the pending view, and where its record lies.
-    pub(crate) fn pending_blob(&self, hash: &Hash, looked: &Looked) -> Option<(BlobState, Killed)> {
-        if let Some(pending) = self.pending.blobs.get(hash) {
-            return pending.state.map(|state| (state, Killed::Queued));
-        }
-        let row = match self.visible.overlay_blob(hash) {
-            Some(change) => change.row(),
-            None => looked.blobs.get(hash).copied(),
-        };
-        row.map(|row| (row.state, Killed::Segment(row.place.segment)))
-    }
-
-    /// What a tag points to in the pending view, and where its record lies.
-    pub(crate) fn pending_tag(&self, tag: &Tag, looked: &Looked) -> Option<(HashAndFormat, Killed)> {
-        if let Some(pending) = self.pending.tags.get(tag) {
-            return pending.content.map(|content| (content, Killed::Queued));
-        }
-        let row = match self.visible.overlay_tag(tag) {
-            Some(change) => change.row(),
-            None => looked.tags.get(tag).copied(),
-        };
-        row.map(|row| (row.content, Killed::Segment(row.place.segment)))
-    }
-
-    /// Tags of a range that the index may not have, removed ones among them.
-    pub(crate) fn recent_tags(&self, range: &TagRange) -> impl Iterator<Item = &Tag> {
-        let overlays = self.visible.frozen.as_deref().into_iter().chain([&self.visible.active]);
-        let changed = overlays.flat_map(|overlay| overlay.tags.keys());
-        self.pending.tags.keys().chain(changed).filter(|tag| range.contains(tag))
-    }
-
-    /// Whether a removal of the blob is decided and not yet durable: it is hidden already (E3).
-    pub(crate) fn is_hidden(&self, hash: &Hash) -> bool {
-        self.pending.blobs.get(hash).is_some_and(|pending| pending.removals > 0)
-    }
-
-    /// Whether a tag is going to be set.
-    pub(crate) fn is_tag_queued(&self, tag: &Tag) -> bool {
-        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_some())
-    }
-
-    /// Blobs whose removal is decided and not yet durable.
-    pub(crate) fn hidden_blobs(&self) -> impl Iterator<Item = Hash> {
-        self.pending.blobs.iter().filter(|(_, pending)| pending.removals > 0).map(|(hash, _)| *hash)
-    }
-
-    /// Whether a tag is going to be gone, seen already or not.
-    pub(crate) fn is_tag_removal_queued(&self, tag: &Tag) -> bool {
-        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_none())
-    }
-
-    /// Whether a removal of the tag is seen that is not yet durable (E3).
-    pub(crate) fn is_tag_hidden(&self, tag: &Tag) -> bool {
-        self.pending.tags.get(tag).is_some_and(|pending| pending.removed.is_some())
-    }
-
-    /// Tags of which a removal is seen that is not yet durable.
-    pub(crate) fn hidden_tags(&self) -> impl Iterator<Item = &Tag> {
-        self.pending.tags.keys().filter(|tag| self.is_tag_hidden(tag))
-    }
-
-    /// Waits for the record of a blob that is queued; `None` if none is.
-    pub(crate) fn join(&mut self, hash: &Hash) -> Option<oneshot::Receiver<Outcome>> {
-        let pending = self.pending.blobs.get_mut(hash)?;
-        let (sender, receiver) = oneshot::channel();
-        pending.joined.push(sender);
-        Some(receiver)
-    }
-
-    /// Gives operations their seqs and their place in the queue, as one transaction, and changes the pending view.
-    pub(crate) fn enqueue(
-        &mut self,
-        ops: Vec<Op>,
-        looked: &Looked,
-        pins: SmallVec<[TempTag; 1]>,
-        share: Option<OwnedSemaphorePermit>,
-        done: Option<oneshot::Sender<Outcome>>,
-    ) {
-        let weight = ops.iter().map(Op::weight).sum();
-        // A tag that gets another name is seen under one of the two at any time.
-        let is_rename = ops.iter().any(|op| matches!(op, Op::TagSet { .. }));
-        let ops = ops.into_iter().map(|op| self.decide(op, looked, is_rename)).collect();
-        self.queue.push_back(Txn { ops, weight, done, _pins: pins, _share: share });
-    }
-
-    fn decide(&mut self, op: Op, looked: &Looked, is_rename: bool) -> Queued {
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        let mut orphans = Vec::new();
-        let new = op.blob().map(|(_, state)| state);
-        let mut killed = SmallVec::new();
-        for key in op.keys() {
-            match &key {
-                Key::Blob(hash) => {
-                    let old = self.pending_blob(hash, looked);
-                    killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
-                    orphans.extend(old.and_then(|(state, _)| orphan(*hash, state, new)));
-                    let (joined, removals) =
-                        self.pending.blobs.remove(hash).map(|p| (p.joined, p.removals)).unwrap_or_default();
-                    let removals = removals + usize::from(new.is_none());
-                    let pending = PendingBlob { seq, state: new, before: None, removals, joined };
-                    self.pending.blobs.insert(*hash, pending);
-                }
-                Key::Tag(tag) => {
-                    let old = self.pending_tag(tag, looked);
-                    killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
-                    let content = if let Op::TagSet { content, .. } = &op { Some(*content) } else { None };
-                    let queued = self.pending.tags.get(tag).map(|pending| pending.removed);
-                    // Behind a change that is not seen yet, a removal is not seen either.
-                    let hides = content.is_none() && !is_rename && queued != Some(None);
-                    let removed = if hides { Some(seq) } else { queued.flatten() };
-                    self.pending.tags.insert(tag.clone(), PendingTag { seq, content, before: None, removed });
-                }
-            }
-        }
-        Queued { op, seq, killed, orphans }
-    }
-
-    /// The segments of the records that a group makes dead; `None` stands for the group's own (E56).
-    pub(crate) fn kills(&self, group: &[Txn]) -> Vec<SmallVec<[Option<u32>; 1]>> {
-        let mut in_group = HashSet::new();
-        let mut resolve = |(key, killed): (Key, &Killed)| {
-            let segment = match killed {
-                Killed::Nothing => Some(0),
-                Killed::Segment(segment) => Some(*segment),
-                Killed::Queued if in_group.contains(&key) => None,
-                // Published while this one waited.
-                Killed::Queued => self.published_before(&key),
-            };
-            in_group.insert(key);
-            segment
-        };
-        let ops = group.iter().flat_map(|txn| &txn.ops);
-        ops.map(|queued| queued.op.keys().into_iter().zip(&queued.killed).map(&mut resolve).collect())
-            .collect()
-    }
-
-    fn published_before(&self, key: &Key) -> Option<u32> {
-        match key {
-            Key::Blob(hash) => self.pending.blobs.get(hash).and_then(|pending| pending.before),
-            Key::Tag(tag) => self.pending.tags.get(tag).and_then(|pending| pending.before),
-        }
     }
 
     /// Makes a group visible, in log order, and tells who waits (E21).

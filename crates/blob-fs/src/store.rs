@@ -15,7 +15,7 @@ use crate::{
     engine::Engine,
     layout::Layout,
     lock::{LockError, StoreLock},
-    options::{Create, Options},
+    options::{Compaction, Create, Options},
     partial::Partials,
     recover::{Recovered, Recovery, recover},
     state::{Phase, State},
@@ -43,6 +43,7 @@ struct Shared {
 struct Running {
     writer: JoinHandle<()>,
     committer: JoinHandle<Result<()>>,
+    compactor: Option<JoinHandle<()>>,
     _lock: StoreLock,
 }
 
@@ -79,7 +80,17 @@ impl FsStore {
             std::thread::Builder::new().name("blob-fs-log".to_owned()).spawn(move || engine.run_writer())
         }
         .map_err(spawn_error)?;
-        let running = Arc::new(Mutex::new(Some(Running { writer, committer, _lock: lock })));
+        let compactor = match engine.options.compaction {
+            Compaction::Manual => None,
+            Compaction::Background { .. } => {
+                let engine = engine.clone();
+                let thread = std::thread::Builder::new().name("blob-fs-compact".to_owned());
+                Some(thread.spawn(move || engine.run_compactor()))
+            }
+        };
+        let compactor = compactor.transpose().map_err(spawn_error)?;
+        let running = Running { writer, committer, compactor, _lock: lock };
+        let running = Arc::new(Mutex::new(Some(running)));
         Ok(Self { shared: Arc::new(Shared { engine: engine.clone(), running, recovery }), engine })
     }
 
@@ -124,6 +135,7 @@ impl Running {
     fn close(self, engine: &Engine) -> Result<()> {
         let partials = engine.sync_partials();
         engine.enter(Phase::Draining);
+        end_compaction(engine, self.compactor);
         let writer = self.writer.join().map_err(|_| thread_panicked(engine));
         let synced = engine.sync_log().map_err(|failure| failure.to_error());
         let marked = if synced.is_ok() && engine.state().is_ahead_of_index() {
@@ -148,6 +160,7 @@ impl Drop for Shared {
             return;
         };
         self.engine.enter(Phase::Closed);
+        end_compaction(&self.engine, running.compactor);
         let writer = running.writer.join();
         let committer = running.committer.join();
         self.engine.state().visible.reader = None;
@@ -156,6 +169,14 @@ impl Drop for Shared {
             tracing::error!("a thread of the store panicked");
         }
     }
+}
+
+/// Waits for compaction to stop, also where it was called for. It does so between records.
+fn end_compaction(engine: &Engine, thread: Option<JoinHandle<()>>) {
+    if thread.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("a thread of the store panicked");
+    }
+    drop(engine.compactor());
 }
 
 fn thread_panicked(engine: &Engine) -> Error {

@@ -29,7 +29,7 @@ mod writing;
 use blob_traits::Hash;
 
 pub(crate) use self::{
-    encoding::encode,
+    encoding::{encode, encode_copy},
     fields::Fields,
     parts::{CameFrom, FileIdentity, MAX_PATH, MAX_TAG_DELETES, outboard_len},
     reading::Body,
@@ -39,6 +39,8 @@ use super::{ALIGN, MAX_PAYLOAD, RECORD_HEADER};
 
 /// [`RECORD_HEADER`] as a length in memory.
 pub(crate) const HEADER_LEN: usize = 80;
+/// The length of a PackEnd in the log.
+pub(crate) const PACK_END_LEN: u64 = 96;
 /// The first bytes of every record.
 pub(crate) const MAGIC: [u8; 4] = *b"BREC";
 /// Set in kinds that a reader may skip without knowing them (E16).

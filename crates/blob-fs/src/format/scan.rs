@@ -36,10 +36,6 @@ pub(crate) enum SeqRule {
     /// By exactly one: log segments.
     Consecutive,
     /// Upwards: packed segments.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the rule of packed segments, which compaction will write")
-    )]
     Ascending,
 }
 

@@ -4,7 +4,7 @@ use std::{io, path::Path};
 
 use blob_traits::{Error, Result};
 
-use super::{Recovery, segments::put_aside};
+use super::Recovery;
 use crate::{
     index::Index,
     layout::{Layout, parse_blob_file},
@@ -66,5 +66,37 @@ pub(super) fn temporaries(
             }
         }
     }
+    Ok(())
+}
+
+/// Removes what packed segments have replaced, and makes that durable (E59).
+pub(super) fn replaced(vfs: &dyn Vfs, layout: &Layout, ids: &[u32], recovery: &mut Recovery) -> Result<()> {
+    for id in ids {
+        let path = layout.segment(*id);
+        vfs.remove_file(&path).map_err(|e| Error::io("remove", path, e))?;
+        recovery.removed_files += 1;
+    }
+    if ids.is_empty() {
+        return Ok(());
+    }
+    vfs.sync_dir(&layout.log_dir()).map_err(|e| Error::io("sync", layout.log_dir(), e))
+}
+
+/// Gives a file another name, in `quarantine/`.
+pub(super) fn put_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path, recovery: &mut Recovery) -> Result<()> {
+    let dir = layout.quarantine_dir();
+    match vfs.create_dir(&dir) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("create", dir, e)),
+        _ => {}
+    }
+    let mut no = [0; 8];
+    vfs.random(&mut no);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let to = dir.join(format!("{name}-{:016x}", u64::from_le_bytes(no)));
+    vfs.rename(path, &to).map_err(|e| Error::io("put aside", path, e))?;
+    for dir in [dir.as_path(), path.parent().unwrap_or(&dir)] {
+        vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    }
+    recovery.quarantined.push(to);
     Ok(())
 }

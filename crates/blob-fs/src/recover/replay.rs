@@ -1,6 +1,9 @@
 //! Applies what the log says to the index (E62 steps 5 to 7).
 
+mod packed;
+
 use std::{
+    collections::HashMap,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,7 +20,7 @@ use crate::{
     },
     index::{Commit, Index, IndexReader},
     layout::{FileNo, Layout},
-    op::{Orphan, OrphanKind, orphan},
+    op::{Key, Orphan, OrphanKind, orphan},
     overlay::{Change, Overlay},
     row::{BlobRow, BlobState, Checkpoint, Place, TagRow},
     state::Move,
@@ -40,15 +43,40 @@ pub(super) struct Replay {
     orphans: Vec<Orphan>,
     /// Large blobs without their files, unless a later record says otherwise.
     lost: Vec<(Hash, BlobState)>,
+    /// What removals in packed segments say, while an index is built: records before them may be read later (E64).
+    removed: HashMap<Key, u64>,
+    order: Order,
     changed: bool,
+}
+
+/// In which order records come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// In that of their seqs: each replaces what came before.
+    Ascending,
+    /// Packed segments first, then the log: seqs have to be compared.
+    Any,
 }
 
 impl Replay {
     pub(super) fn new(vfs: Arc<dyn Vfs>, layout: Layout, index: Index) -> Result<Self> {
         let (reader, checkpoint, orphans) = (index.reader()?, index.checkpoint()?, index.unlink()?);
         let (overlay, moves, changed) = (Overlay::default(), Vec::new(), !orphans.is_empty());
-        let lost = Vec::new();
-        Ok(Self { vfs, layout, index, reader, overlay, checkpoint, moves, orphans, lost, changed })
+        let (lost, removed, order) = (Vec::new(), HashMap::new(), Order::Ascending);
+        Ok(Self {
+            vfs,
+            layout,
+            index,
+            reader,
+            overlay,
+            checkpoint,
+            moves,
+            orphans,
+            lost,
+            removed,
+            order,
+            changed,
+        })
     }
 
     pub(super) fn checkpoint(&self) -> Checkpoint {
@@ -113,39 +141,42 @@ impl Replay {
             Body::Small { data_len } => {
                 let data = record.payload.get(..*data_len as usize).unwrap_or_default();
                 if Hash::new(data) == hash {
-                    self.set_blob(hash, set(BlobState::Small { size: *data_len }))?;
+                    self.set_blob(hash, seq, set(BlobState::Small { size: *data_len }))?;
                 } else {
                     recovery.damaged_blobs.push(hash);
                 }
             }
             Body::Large { size, no, came_from } => {
-                self.moves.push(Move { hash, no: *no, from: *came_from });
                 let state = BlobState::Large { size: *size, no: *no };
-                if !self.files_are_there(hash, *no, *size, *came_from)? {
-                    self.lost.push((hash, state));
+                if self.set_blob(hash, seq, set(state))? {
+                    self.moves.push(Move { hash, no: *no, from: *came_from });
+                    if !self.files_are_there(hash, *no, *size, *came_from)? {
+                        self.lost.push((hash, state));
+                    }
                 }
-                self.set_blob(hash, set(state))?;
             }
             Body::Referenced { size, no, .. } => {
-                if *no != FileNo::NONE {
+                let state = BlobState::Referenced { size: *size, no: *no };
+                if self.set_blob(hash, seq, set(state))? && *no != FileNo::NONE {
                     self.moves.push(Move { hash, no: *no, from: CameFrom::Temp });
                 }
-                self.set_blob(hash, set(BlobState::Referenced { size: *size, no: *no }))?;
             }
-            Body::PartialBegin { no, .. } => self.set_blob(hash, set(BlobState::Partial { no: *no }))?,
+            Body::PartialBegin { no, .. } => {
+                self.set_blob(hash, seq, set(BlobState::Partial { no: *no }))?;
+            }
             Body::Delete(entries) => {
                 for (hash, _) in entries {
-                    self.set_blob(*hash, Change::Removed)?;
+                    self.set_blob(*hash, seq, Change::Removed)?;
                 }
             }
             Body::TagSet { format, name } => {
                 let format = if *format == 0 { BlobFormat::Raw } else { BlobFormat::HashSeq };
                 let row = TagRow { seq, place, content: HashAndFormat { hash, format } };
-                self.overlay.tags.insert(Tag::from(name.as_slice()), Change::Set(row));
+                self.set_tag(Tag::from(name.as_slice()), seq, Change::Set(row))?;
             }
             Body::TagDelete(entries) => {
                 for (_, name) in entries {
-                    self.overlay.tags.insert(Tag::from(name.as_slice()), Change::Removed);
+                    self.set_tag(Tag::from(name.as_slice()), seq, Change::Removed)?;
                 }
             }
             Body::PackEnd { .. } | Body::Mark | Body::Unknown => {}
@@ -179,11 +210,15 @@ impl Replay {
         Ok(false)
     }
 
-    fn set_blob(&mut self, hash: Hash, change: Change<BlobRow>) -> Result<(), Stop> {
-        let old = match self.overlay.blobs.get(&hash) {
-            Some(change) => change.row(),
-            None => self.reader.blob(&hash)?,
-        };
+    /// Makes this the last that is known of a blob; `false`: something later is known.
+    fn set_blob(&mut self, hash: Hash, seq: u64, change: Change<BlobRow>) -> Result<bool, Stop> {
+        let old = self.blob_row(&hash)?;
+        if self.is_stale(|| Key::Blob(hash), old.map(|old| old.seq), seq) {
+            // Files of a state that has passed. They should have gone long ago.
+            let stale = change.row().and_then(|stale| orphan(hash, stale.state, old.map(|old| old.state)));
+            self.orphans.extend(stale);
+            return Ok(false);
+        }
         let new = change.row().map(|row| row.state);
         if let Some(orphan) = old.and_then(|old| orphan(hash, old.state, new)) {
             if orphan.what == OrphanKind::All {
@@ -192,7 +227,39 @@ impl Replay {
             self.orphans.push(orphan);
         }
         self.overlay.blobs.insert(hash, change);
+        Ok(true)
+    }
+
+    fn set_tag(&mut self, tag: Tag, seq: u64, change: Change<TagRow>) -> Result<(), Stop> {
+        if self.order == Order::Any {
+            let old = self.tag_row(&tag)?.map(|row| row.seq);
+            if self.is_stale(|| Key::Tag(tag.clone()), old, seq) {
+                return Ok(());
+            }
+        }
+        self.overlay.tags.insert(tag, change);
         Ok(())
+    }
+
+    fn blob_row(&self, hash: &Hash) -> Result<Option<BlobRow>> {
+        match self.overlay.blobs.get(hash) {
+            Some(change) => Ok(change.row()),
+            None => self.reader.blob(hash),
+        }
+    }
+
+    fn tag_row(&self, tag: &Tag) -> Result<Option<TagRow>> {
+        match self.overlay.tags.get(tag) {
+            Some(change) => Ok(change.row()),
+            None => self.reader.tag(tag),
+        }
+    }
+
+    /// Whether something is known of a key that came after `seq`, or is the same record in a packed segment (E66).
+    fn is_stale(&self, key: impl FnOnce() -> Key, row_seq: Option<u64>, seq: u64) -> bool {
+        self.order == Order::Any
+            && (row_seq.is_some_and(|known| known >= seq)
+                || (!self.removed.is_empty() && self.removed.get(&key()).is_some_and(|known| *known >= seq)))
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -205,7 +272,7 @@ impl Replay {
         dirs.into_iter()
             .try_for_each(|dir| self.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)))?;
         let (overlay, checkpoint) = (&self.overlay, self.checkpoint);
-        self.index.commit(&Commit { overlay, checkpoint, unlink: &self.orphans })?;
+        self.index.commit(&Commit { overlay, checkpoint, unlink: &self.orphans, segments: &[] })?;
         self.overlay = Overlay::default();
         self.reader = self.index.reader()?;
         Ok(())

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use blob_fs::{FsStore, Options};
+use blob_fs::{Compaction, FsStore, Options};
 use blob_traits::prelude::*;
 use tempfile::TempDir;
 
@@ -90,6 +90,7 @@ impl Home {
         let home = Self::with(|options| {
             options.inline_max = 80_000;
             options.segment_size = 64 << 10;
+            options.compaction = Compaction::Manual;
             options.vfs = Arc::new(Altered { gate: gate.clone(), ..Altered::default() });
         });
         (home, gate)

@@ -39,6 +39,11 @@ pub(crate) fn records(segment: &Path) -> Vec<Raw> {
     records
 }
 
+/// What a segment is for: 1 log, 2 packed.
+pub(crate) fn kind_of_segment(segment: &Path) -> u8 {
+    fs::read(segment).unwrap()[12]
+}
+
 /// Changes the bytes of a file.
 pub(crate) fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).unwrap();

@@ -18,7 +18,7 @@ use bao_tree::{
     ChunkNum, ChunkRanges,
     io::{outboard::PreOrderMemOutboard, sync::encode_ranges_validated},
 };
-use blob_fs::{Durability, FsStore, Options};
+use blob_fs::{Compaction, Durability, FsStore, Options};
 use blob_traits::{BLOCK_SIZE, BlobFormat, Hash, prelude::*};
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ pub(crate) fn temp_dir() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// A store that begins segments and commits its index all the time.
+/// A store that begins segments and commits its index all the time, and compacts when it is told to.
 pub(crate) fn tiny(dir: impl Into<PathBuf>) -> Options {
     Options {
         segment_size: 64 << 10,
@@ -37,6 +37,7 @@ pub(crate) fn tiny(dir: impl Into<PathBuf>) -> Options {
         overlay_age: Duration::from_millis(5),
         index_cache: 1 << 20,
         partial_memory_max: 32 << 10,
+        compaction: Compaction::Manual,
         ..Options::new(dir)
     }
 }

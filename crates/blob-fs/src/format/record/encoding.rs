@@ -31,7 +31,6 @@ pub(crate) fn encode(
 
 /// Appends a record that was read elsewhere, for compaction: as [`encode`], with kind, hash, lengths and flags of
 /// `header` and the seq, `durable_seq` and `kills` it holds by then. The CRC is computed anew.
-#[cfg_attr(not(test), expect(dead_code, reason = "part of the format; compaction will write it"))]
 pub(crate) fn encode_copy(
     out: &mut Vec<u8>,
     place: Place<'_>,

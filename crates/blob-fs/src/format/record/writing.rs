@@ -14,40 +14,14 @@ use crate::{
 /// What is to be recorded. The payloads are described at [`Body`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
-    Small {
-        hash: Hash,
-        data: &'a [u8],
-        outboard: &'a [u8],
-    },
-    Large {
-        hash: Hash,
-        size: u64,
-        no: FileNo,
-        came_from: CameFrom,
-    },
-    Referenced {
-        hash: Hash,
-        size: u64,
-        no: FileNo,
-        paths: &'a [FileIdentity],
-    },
-    PartialBegin {
-        hash: Hash,
-        no: FileNo,
-        came_from: CameFrom,
-    },
+    Small { hash: Hash, data: &'a [u8], outboard: &'a [u8] },
+    Large { hash: Hash, size: u64, no: FileNo, came_from: CameFrom },
+    Referenced { hash: Hash, size: u64, no: FileNo, paths: &'a [FileIdentity] },
+    PartialBegin { hash: Hash, no: FileNo, came_from: CameFrom },
     Delete(&'a [(Hash, u32)]),
-    TagSet {
-        target: Hash,
-        format: u8,
-        name: &'a [u8],
-    },
+    TagSet { target: Hash, format: u8, name: &'a [u8] },
     TagDelete(&'a [(u32, &'a [u8])]),
-    #[cfg_attr(not(test), expect(dead_code, reason = "part of the format; compaction will write it"))]
-    PackEnd {
-        count: u64,
-        crc: u32,
-    },
+    PackEnd { count: u64, crc: u32 },
     Mark,
 }
 

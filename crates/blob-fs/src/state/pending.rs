@@ -1,0 +1,187 @@
+//! The pending view: what writers decide by (E19), and what the queue makes of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use blob_traits::{Hash, HashAndFormat, Tag, TagRange, TempTag};
+use smallvec::SmallVec;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{Done, Looked, State};
+use crate::{
+    op::{Key, Killed, Op, Outcome, Queued, Txn, orphan},
+    row::BlobState,
+};
+
+/// As if all that is queued had landed: what differs from the visible view.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) blobs: HashMap<Hash, PendingBlob>,
+    pub(super) tags: BTreeMap<Tag, PendingTag>,
+}
+
+#[derive(Debug)]
+pub(super) struct PendingBlob {
+    pub(super) seq: u64,
+    pub(super) state: Option<BlobState>,
+    /// The segment of the record before it, once that is published while this one waits.
+    pub(super) before: Option<u32>,
+    /// How many removals are queued, this one or before it: they are seen already (E3).
+    pub(super) removals: usize,
+    /// Imports of the same blob that wait for this record.
+    pub(super) joined: Vec<Done>,
+}
+
+#[derive(Debug)]
+pub(super) struct PendingTag {
+    pub(super) seq: u64,
+    pub(super) content: Option<HashAndFormat>,
+    pub(super) before: Option<u32>,
+    /// The last removal that is seen already (E3).
+    pub(super) removed: Option<u64>,
+}
+
+impl State {
+    /// The state of a blob in the pending view, and where its record lies.
+    pub(crate) fn pending_blob(&self, hash: &Hash, looked: &Looked) -> Option<(BlobState, Killed)> {
+        if let Some(pending) = self.pending.blobs.get(hash) {
+            return pending.state.map(|state| (state, Killed::Queued));
+        }
+        let row = match self.visible.overlay_blob(hash) {
+            Some(change) => change.row(),
+            None => looked.blobs.get(hash).copied(),
+        };
+        row.map(|row| (row.state, Killed::Segment(row.place.segment)))
+    }
+
+    /// What a tag points to in the pending view, and where its record lies.
+    pub(crate) fn pending_tag(&self, tag: &Tag, looked: &Looked) -> Option<(HashAndFormat, Killed)> {
+        if let Some(pending) = self.pending.tags.get(tag) {
+            return pending.content.map(|content| (content, Killed::Queued));
+        }
+        let row = match self.visible.overlay_tag(tag) {
+            Some(change) => change.row(),
+            None => looked.tags.get(tag).copied(),
+        };
+        row.map(|row| (row.content, Killed::Segment(row.place.segment)))
+    }
+
+    /// Tags of a range that the index may not have, removed ones among them.
+    pub(crate) fn recent_tags(&self, range: &TagRange) -> impl Iterator<Item = &Tag> {
+        let overlays = self.visible.frozen.as_deref().into_iter().chain([&self.visible.active]);
+        let changed = overlays.flat_map(|overlay| overlay.tags.keys());
+        self.pending.tags.keys().chain(changed).filter(|tag| range.contains(tag))
+    }
+
+    /// Whether a removal of the blob is decided and not yet durable: it is hidden already (E3).
+    pub(crate) fn is_hidden(&self, hash: &Hash) -> bool {
+        self.pending.blobs.get(hash).is_some_and(|pending| pending.removals > 0)
+    }
+
+    /// Whether a tag is going to be set.
+    pub(crate) fn is_tag_queued(&self, tag: &Tag) -> bool {
+        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_some())
+    }
+
+    /// Blobs whose removal is decided and not yet durable.
+    pub(crate) fn hidden_blobs(&self) -> impl Iterator<Item = Hash> {
+        self.pending.blobs.iter().filter(|(_, pending)| pending.removals > 0).map(|(hash, _)| *hash)
+    }
+
+    /// Whether a tag is going to be gone, seen already or not.
+    pub(crate) fn is_tag_removal_queued(&self, tag: &Tag) -> bool {
+        self.pending.tags.get(tag).is_some_and(|pending| pending.content.is_none())
+    }
+
+    /// Whether a removal of the tag is seen that is not yet durable (E3).
+    pub(crate) fn is_tag_hidden(&self, tag: &Tag) -> bool {
+        self.pending.tags.get(tag).is_some_and(|pending| pending.removed.is_some())
+    }
+
+    /// Tags of which a removal is seen that is not yet durable.
+    pub(crate) fn hidden_tags(&self) -> impl Iterator<Item = &Tag> {
+        self.pending.tags.keys().filter(|tag| self.is_tag_hidden(tag))
+    }
+
+    /// Waits for the record of a blob that is queued; `None` if none is.
+    pub(crate) fn join(&mut self, hash: &Hash) -> Option<oneshot::Receiver<Outcome>> {
+        let pending = self.pending.blobs.get_mut(hash)?;
+        let (sender, receiver) = oneshot::channel();
+        pending.joined.push(sender);
+        Some(receiver)
+    }
+
+    /// Gives operations their seqs and their place in the queue, as one transaction, and changes the pending view.
+    pub(crate) fn enqueue(
+        &mut self,
+        ops: Vec<Op>,
+        looked: &Looked,
+        pins: SmallVec<[TempTag; 1]>,
+        share: Option<OwnedSemaphorePermit>,
+        done: Option<Done>,
+    ) {
+        let weight = ops.iter().map(Op::weight).sum();
+        // A tag that gets another name is seen under one of the two at any time.
+        let is_rename = ops.iter().any(|op| matches!(op, Op::TagSet { .. }));
+        let ops = ops.into_iter().map(|op| self.decide(op, looked, is_rename)).collect();
+        self.queue.push_back(Txn { ops, weight, done, _pins: pins, _share: share });
+    }
+
+    fn decide(&mut self, op: Op, looked: &Looked, is_rename: bool) -> Queued {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let mut orphans = Vec::new();
+        let new = op.blob().map(|(_, state)| state);
+        let mut killed = SmallVec::new();
+        for key in op.keys() {
+            match &key {
+                Key::Blob(hash) => {
+                    let old = self.pending_blob(hash, looked);
+                    killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
+                    orphans.extend(old.and_then(|(state, _)| orphan(*hash, state, new)));
+                    let (joined, removals) =
+                        self.pending.blobs.remove(hash).map(|p| (p.joined, p.removals)).unwrap_or_default();
+                    let removals = removals + usize::from(new.is_none());
+                    let pending = PendingBlob { seq, state: new, before: None, removals, joined };
+                    self.pending.blobs.insert(*hash, pending);
+                }
+                Key::Tag(tag) => {
+                    let old = self.pending_tag(tag, looked);
+                    killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
+                    let content = if let Op::TagSet { content, .. } = &op { Some(*content) } else { None };
+                    let queued = self.pending.tags.get(tag).map(|pending| pending.removed);
+                    // Behind a change that is not seen yet, a removal is not seen either.
+                    let hides = content.is_none() && !is_rename && queued != Some(None);
+                    let removed = if hides { Some(seq) } else { queued.flatten() };
+                    self.pending.tags.insert(tag.clone(), PendingTag { seq, content, before: None, removed });
+                }
+            }
+        }
+        Queued { op, seq, killed, orphans }
+    }
+
+    /// The segments of the records that a group makes dead; `None` stands for the group's own (E56).
+    pub(crate) fn kills(&self, group: &[Txn]) -> Vec<SmallVec<[Option<u32>; 1]>> {
+        let mut in_group = HashSet::new();
+        let mut resolve = |(key, killed): (Key, &Killed)| {
+            let segment = match killed {
+                Killed::Nothing => Some(0),
+                Killed::Segment(segment) => Some(*segment),
+                Killed::Queued if in_group.contains(&key) => None,
+                // Published while this one waited.
+                Killed::Queued => self.published_before(&key),
+            };
+            in_group.insert(key);
+            segment
+        };
+        let ops = group.iter().flat_map(|txn| &txn.ops);
+        ops.map(|queued| queued.op.keys().into_iter().zip(&queued.killed).map(&mut resolve).collect())
+            .collect()
+    }
+
+    fn published_before(&self, key: &Key) -> Option<u32> {
+        match key {
+            Key::Blob(hash) => self.pending.blobs.get(hash).and_then(|pending| pending.before),
+            Key::Tag(tag) => self.pending.tags.get(tag).and_then(|pending| pending.before),
+        }
+    }
+}
