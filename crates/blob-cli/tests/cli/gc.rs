@@ -114,6 +114,7 @@ fn partial_blob_goes_unless_a_tag_keeps_it() {
     home.run(["tag", "rm", "later"]).succeeded();
     let run = home.run(["gc", "--json"]).succeeded();
     assert_eq!((summary(&run)["partial"].as_u64(), summary(&run)["complete"].as_u64()), (Some(1), Some(0)));
+    assert_eq!(summary(&run)["bytes"], 65_536, "what was there of it");
     assert_eq!(home.run(["ls", "--partial"]).succeeded().text(), "");
     assert!(files(&home.store().join("partial")).is_empty());
 }
