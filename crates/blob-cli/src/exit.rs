@@ -245,9 +245,11 @@ fn hint_for(error: &Error) -> Option<&'static str> {
             "the stream states another size than the store knows; get the stream again"
         }
         Error::TooLarge { .. } => "split the file, or use a store with a higher limit",
-        Error::Mismatch { .. } => "the stored bytes are damaged; add the blob again",
+        Error::Mismatch { .. } => {
+            "the stored bytes are damaged; remove the blob with `blob rm --force`, then add it again"
+        }
         Error::Changed { .. } => "add the file again; without --reference the store keeps a copy of its own",
-        Error::Damaged { .. } => "add the blob again",
+        Error::Damaged { .. } => "remove the blob with `blob rm --force`, then add it again",
         Error::NotACollection { .. } => "`blob get` reads it as it is",
         Error::TagNotFound { .. } => "`blob tag ls` lists the tags",
         Error::FileNotFound { .. } => "check the spelling of the path",
