@@ -13,7 +13,7 @@ use clap::{
 use clap_complete::Shell;
 
 use crate::{
-    range::{ByteRange, Ranges},
+    range::{ByteRange, Ranges, number},
     target::{Name, Target, parse_tag},
 };
 
@@ -86,6 +86,12 @@ pub(crate) enum Verb {
     Tag(TagVerb),
     /// Removes tags and blobs
     Rm(RmArgs),
+    /// Deletes the blobs that no tag keeps
+    Gc(GcArgs),
+    /// Tells which tags keep a blob; exit code 1 when none does
+    Why(WhyArgs),
+    /// Shows how much there is: in the store, and under tags
+    Du(DuArgs),
     /// Makes and takes verified slices in files
     #[command(subcommand)]
     Bao(BaoVerb),
@@ -256,6 +262,39 @@ pub(crate) struct RmArgs {
     /// Removes a blob even where a tag keeps it
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GcArgs {
+    /// Lists what would be deleted, and deletes nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Stops when so much has been deleted, in bytes or with KiB, MiB, GiB, TiB
+    #[arg(long, value_name = "SIZE", value_parser = number)]
+    pub(crate) ensure_free: Option<u64>,
+    /// Deletes everything where there are no tags
+    #[arg(long)]
+    pub(crate) allow_empty: bool,
+    /// How much memory the list of what is kept may take; with less than 16 bytes for each blob it takes longer
+    #[arg(long, value_name = "SIZE", value_parser = number)]
+    pub(crate) max_memory: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct WhyArgs {
+    /// The blob
+    #[arg(value_name = "HASH|TAG", value_parser = name_parser())]
+    pub(crate) name: Name,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DuArgs {
+    /// What is measured, with what it lists [default: the whole store, and its directory]
+    #[arg(value_name = "HASH|TAG", value_parser = name_parser())]
+    pub(crate) names: Vec<Name>,
+    /// Counts only what nothing but the tag keeps, and what would go with it
+    #[arg(long, requires = "names")]
+    pub(crate) exclusive: bool,
 }
 
 #[derive(Debug, Subcommand)]

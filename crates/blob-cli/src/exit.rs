@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, process::ExitCode};
 
+use blob_gc::GcError;
 use blob_traits::{Error, ErrorInfo, Hash, ParseHashError, Tag};
 
 use crate::range::BeyondEnd;
@@ -48,6 +49,9 @@ impl From<Exit> for ExitCode {
 pub(crate) enum Failure {
     #[error(transparent)]
     Store(#[from] Error),
+    /// What is kept could not be found out, or nothing is.
+    #[error("{0}")]
+    Collection(#[source] GcError),
     #[error("{message}")]
     Usage { message: String, hint: &'static str },
     #[error("\"{text}\" is no hash: {reason}")]
@@ -96,9 +100,16 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Store(error) => exit_of(error),
+            Self::Collection(GcError::UnreadableSequence { source, .. })
+                if exit_of(source) == Exit::Damage =>
+            {
+                Exit::Damage
+            }
             Self::Usage { .. } | Self::MalformedHash { .. } => Exit::Usage,
             Self::NoStore { .. } => Exit::NoStore,
-            Self::Kept { .. } | Self::TagExists { .. } | Self::InTheWay { .. } => Exit::Refused,
+            Self::Collection(_) | Self::Kept { .. } | Self::TagExists { .. } | Self::InTheWay { .. } => {
+                Exit::Refused
+            }
             Self::TrailingBytes | Self::CutOff | Self::WrongStream { .. } => Exit::Damage,
             Self::Closed => Exit::Ok,
             Self::Interrupted => Exit::Interrupted,
@@ -117,6 +128,7 @@ impl Failure {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Store(error) => error.code(),
+            Self::Collection(error) => error.code(),
             Self::Usage { .. } => "usage",
             Self::MalformedHash { .. } => "malformed-hash",
             Self::NoStore { .. } => "no-store",
@@ -142,6 +154,7 @@ impl Failure {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => hint_for(error),
+            Self::Collection(error) => hint_for_collection(error),
             Self::Usage { hint, .. } => (!hint.is_empty()).then_some(hint),
             Self::MalformedHash { .. } => Some("`blob ls` lists the hashes, `blob tag ls` the tags"),
             Self::NoStore { .. } => Some("`blob add` creates one; --store or BLOB_STORE says where it is"),
@@ -166,10 +179,14 @@ impl Failure {
     pub(crate) fn info(&self) -> ErrorInfo {
         let mut info = match self {
             Self::Store(error) => return ErrorInfo::from(error),
+            Self::Collection(GcError::UnreadableSequence { source, .. }) => {
+                self.plain(format!("{self}: {}", ErrorInfo::from(source).message))
+            }
             Self::Output(source) => self.plain(format!("{self}: {source}")),
             other => self.plain(other.to_string()),
         };
         match self {
+            Self::Collection(error) => info.hash = error.hash(),
             Self::BeyondEnd { hash, .. } | Self::Kept { hash, .. } | Self::WrongStream { hash, .. } => {
                 info.hash = Some(*hash);
             }
@@ -196,6 +213,15 @@ impl Failure {
     }
 }
 
+impl From<GcError> for Failure {
+    fn from(error: GcError) -> Self {
+        match error {
+            GcError::Store(error) => Self::Store(error),
+            other => Self::Collection(other),
+        }
+    }
+}
+
 fn exit_of(error: &Error) -> Exit {
     match error {
         Error::TargetExists { .. } | Error::UnsafeName { .. } => Exit::Refused,
@@ -219,9 +245,11 @@ fn hint_for(error: &Error) -> Option<&'static str> {
             "the stream states another size than the store knows; get the stream again"
         }
         Error::TooLarge { .. } => "split the file, or use a store with a higher limit",
-        Error::Mismatch { .. } => "the stored bytes are damaged; add the blob again",
+        Error::Mismatch { .. } => {
+            "the stored bytes are damaged; remove the blob with `blob rm --force`, then add it again"
+        }
         Error::Changed { .. } => "add the file again; without --reference the store keeps a copy of its own",
-        Error::Damaged { .. } => "add the blob again",
+        Error::Damaged { .. } => "remove the blob with `blob rm --force`, then add it again",
         Error::NotACollection { .. } => "`blob get` reads it as it is",
         Error::TagNotFound { .. } => "`blob tag ls` lists the tags",
         Error::FileNotFound { .. } => "check the spelling of the path",
@@ -241,6 +269,22 @@ fn hint_for(error: &Error) -> Option<&'static str> {
             "keep a copy of the directory before anything else; nothing was changed"
         }
         Error::Closed | Error::Failed { .. } => "run the command again",
+        _ => return None,
+    })
+}
+
+fn hint_for_collection(error: &GcError) -> Option<&'static str> {
+    Some(match error {
+        GcError::UnreadableSequence { .. } => {
+            "nothing was deleted; remove the tag that names it (`blob tag ls`), or replace it before the next `blob gc`: \
+             `blob rm --force`, then `blob add`"
+        }
+        GcError::MalformedSequence { .. } => {
+            "nothing was deleted; keep it as it is with `blob tag set TAG HASH --format raw`, or remove its tag"
+        }
+        GcError::NoRoots => {
+            "nothing was deleted; `blob tag set` keeps a blob, --allow-empty deletes all of them"
+        }
         _ => return None,
     })
 }

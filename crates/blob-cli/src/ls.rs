@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use blob_fs::FsStore;
+use blob_gc::{Event, GcMode, GcOptions, GcSweepEvent, NoRoots};
 use blob_traits::{Collection, EntryStatus, Hash, MapEntry, Tag, TagRange, prelude::*};
 use futures_lite::StreamExt;
 use serde_json::{Value, json};
@@ -10,9 +11,9 @@ use serde_json::{Value, json};
 use crate::{
     args::LsArgs,
     exit::{Exit, Failure},
+    gc::{Watch, round},
     open::{Access, resolve},
     output::{set, shown},
-    reach::Reached,
     run::Context,
     target::Name,
 };
@@ -59,27 +60,11 @@ impl Lister<'_> {
         Ok(())
     }
 
-    /// Both kinds, in one order.
+    /// What a round of collection would delete: both kinds, in one order.
     async fn list_untagged(&self) -> Result<(), Failure> {
-        let reached = Reached::by_tags(self.store, &self.context.output).await?;
-        let (mut complete, mut partial) = (self.store.blobs().await?, self.store.partial_blobs().await?);
-        let mut next = (complete.next().await.transpose()?, partial.next().await.transpose()?);
-        loop {
-            let (hash, status) = match next {
-                (Some(a), Some(b)) if b < a => (b, EntryStatus::Partial),
-                (Some(a), _) => (a, EntryStatus::Complete),
-                (None, Some(b)) => (b, EntryStatus::Partial),
-                (None, None) => return Ok(()),
-            };
-            if status == EntryStatus::Partial {
-                next.1 = partial.next().await.transpose()?;
-            } else {
-                next.0 = complete.next().await.transpose()?;
-            }
-            if !reached.contains(&hash) {
-                self.show(hash, status).await?;
-            }
-        }
+        let mut options = GcOptions::default();
+        (options.mode, options.no_roots) = (GcMode::DryRun, NoRoots::DeleteAll);
+        round(self.context, self.store, options, self).await.map(drop)
     }
 
     async fn show(&self, hash: Hash, status: EntryStatus) -> Result<(), Failure> {
@@ -98,6 +83,15 @@ impl Lister<'_> {
             set(&mut element, "tags", tags.iter().map(tag_element).collect::<Vec<_>>());
         }
         self.context.output.element(BLOBS, line.trim_end(), &element)
+    }
+}
+
+impl Watch for &Lister<'_> {
+    async fn see(&mut self, event: Event) -> Result<(), Failure> {
+        match event {
+            Event::Sweep(GcSweepEvent::Garbage { hash, status, .. }) => self.show(hash, status).await,
+            _ => Ok(()),
+        }
     }
 }
 

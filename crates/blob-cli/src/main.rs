@@ -4,8 +4,10 @@ mod add;
 mod args;
 mod bao;
 mod completions;
+mod du;
 mod exit;
 mod export;
+mod gc;
 mod get;
 mod has;
 mod ls;
@@ -14,12 +16,12 @@ mod open;
 mod output;
 mod progress;
 mod range;
-mod reach;
 mod rm;
 mod run;
 mod stat;
 mod tag;
 mod target;
+mod why;
 
 use std::process::ExitCode;
 

@@ -46,6 +46,8 @@ struct State {
     n_errors: u64,
     n_warnings: u64,
     n_bytes: u64,
+    /// What the summary has besides.
+    summary: Map<String, Value>,
     /// The array of a document has begun, with so many elements.
     listing: Option<u64>,
     finished: bool,
@@ -60,6 +62,7 @@ impl Output {
             n_errors: 0,
             n_warnings: 0,
             n_bytes: 0,
+            summary: Map::new(),
             listing: None,
             finished: false,
         };
@@ -84,6 +87,27 @@ impl Output {
     /// Counts bytes for the summary.
     pub(crate) fn count_bytes(&self, n: u64) {
         self.state().n_bytes += n;
+    }
+
+    /// Adds members to the summary, or replaces them.
+    pub(crate) fn summarize(&self, fields: Value) {
+        if let Value::Object(fields) = fields {
+            self.state().summary.extend(fields);
+        }
+    }
+
+    /// Prints what only a person needs; others find it in the summary.
+    pub(crate) fn remark(&self, line: impl Display) -> Result<(), Failure> {
+        if self.is_human() { self.state().line(&line) } else { Ok(()) }
+    }
+
+    /// Prints the answer to a query that is no list.
+    pub(crate) fn document(&self, lines: impl Display, fields: &Value) -> Result<(), Failure> {
+        let mut state = self.state();
+        let Form::Document(kind) = self.form else { return state.line(&lines) };
+        state.write(format_args!("{}\n", event(kind, fields)))?;
+        state.finished = true;
+        Ok(())
     }
 
     /// Prints one element of the answer to a query; `array` is the name of the list in the document.
@@ -165,7 +189,7 @@ impl Output {
     pub(crate) fn finish(&self, exit: Exit) -> Result<(), Failure> {
         let mut state = self.state();
         if let (Form::Lines(verb), false) = (self.form, state.finished) {
-            let fields = json!({
+            let mut fields = json!({
                 "verb": verb,
                 "status": exit.name(),
                 "exit": exit as u8,
@@ -174,6 +198,9 @@ impl Output {
                 "warnings": state.n_warnings,
                 "errors": state.n_errors,
             });
+            if let Value::Object(fields) = &mut fields {
+                fields.extend(std::mem::take(&mut state.summary));
+            }
             state.line(&event("summary", &fields))?;
         }
         state.finished = true;

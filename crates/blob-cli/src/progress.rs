@@ -13,7 +13,7 @@ use std::{
 
 use blob_traits::{ExportProgress, ImportProgress, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{task::AbortHandle, time};
 
 use crate::{args::ProgressStyle, output::Output, output::shown_bytes};
@@ -52,6 +52,14 @@ pub(crate) struct Total {
     pub(crate) n_bytes: u64,
 }
 
+/// What is being done, and what is counted of it.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    name: &'static str,
+    /// Two kinds of things; items and their bytes where there are none.
+    counted: Option<[&'static str; 2]>,
+}
+
 impl Meter {
     pub(crate) fn new(style: ProgressStyle) -> Self {
         let style = match style {
@@ -62,8 +70,22 @@ impl Meter {
         Self { style, counts: Arc::default(), shown: Mutex::default() }
     }
 
-    /// Begins a phase, and ends the one before.
+    /// Begins a phase in which items and their bytes are counted, and ends the one before.
     pub(crate) fn begin(&self, phase: &'static str, total: Total, output: &Arc<Output>) {
+        self.begin_phase(Phase { name: phase, counted: None }, total, output);
+    }
+
+    /// Begins a phase in which two kinds of things are counted, and ends the one before.
+    pub(crate) fn begin_counting(
+        &self,
+        phase: &'static str,
+        counted: [&'static str; 2],
+        output: &Arc<Output>,
+    ) {
+        self.begin_phase(Phase { name: phase, counted: Some(counted) }, Total::default(), output);
+    }
+
+    fn begin_phase(&self, phase: Phase, total: Total, output: &Arc<Output>) {
         self.end(output);
         self.counts.reset(total);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +97,7 @@ impl Meter {
         }
         match self.style {
             ProgressStyle::Bar => {
-                let bar = bar(phase, total);
+                let bar = bar(phase.name, total);
                 output.set_bar(Some(bar.clone()));
                 shown.ticker = Some(draw(bar.clone(), self.counts.clone(), phase));
                 shown.bar = Some(bar);
@@ -110,6 +132,12 @@ impl Meter {
     /// Counts what was done.
     pub(crate) fn advance(&self, n_items: u64, n_bytes: u64) {
         self.counts.add(n_items, n_bytes);
+    }
+
+    /// Says how far a phase with two kinds of things is.
+    pub(crate) fn set(&self, n_first: u64, n_second: u64) {
+        self.counts.items.store(n_first, Ordering::Relaxed);
+        self.counts.bytes.store(n_second, Ordering::Relaxed);
     }
 
     /// Reports one import here.
@@ -175,37 +203,51 @@ impl Counts {
         self.items.fetch_add(n_items, Ordering::Relaxed);
         self.bytes.fetch_add(n_bytes, Ordering::Relaxed);
     }
+}
 
-    fn text(&self, phase: &str) -> String {
+impl Phase {
+    fn text(self, counts: &Counts) -> String {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let of = |n: u64, total: u64, text: &dyn Fn(u64) -> String| match total {
             0 => text(n),
             total => format!("{}/{}", text(n), text(total)),
         };
-        let items = of(load(&self.items), load(&self.items_total), &|n| n.to_string());
-        let bytes = of(load(&self.bytes), load(&self.bytes_total), &shown_bytes);
-        format!("{phase}: {items} done, {bytes}")
+        let (name, items, bytes) = (self.name, load(&counts.items), load(&counts.bytes));
+        if let Some([first, second]) = self.counted {
+            return format!("{name}: {items} {first}, {bytes} {second}");
+        }
+        let items = of(items, load(&counts.items_total), &|n| n.to_string());
+        let bytes = of(bytes, load(&counts.bytes_total), &shown_bytes);
+        format!("{name}: {items} done, {bytes}")
+    }
+
+    fn fields(self, counts: &Counts) -> Value {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (items, bytes) = (load(&counts.items), load(&counts.bytes));
+        match self.counted {
+            Some([first, second]) => json!({ "phase": self.name, first: items, second: bytes }),
+            None => json!({
+                "phase": self.name,
+                "items": items,
+                "items_total": load(&counts.items_total),
+                "bytes": bytes,
+                "bytes_total": load(&counts.bytes_total),
+            }),
+        }
     }
 }
 
 /// Reports in regular intervals: an event where those are printed, otherwise a line on standard error.
-fn tick(period: Duration, counts: Arc<Counts>, output: Arc<Output>, phase: &'static str) -> AbortHandle {
-    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+fn tick(period: Duration, counts: Arc<Counts>, output: Arc<Output>, phase: Phase) -> AbortHandle {
     let report = async move {
         let mut interval = time::interval(period);
         interval.tick().await;
         loop {
             interval.tick().await;
             if output.is_human() {
-                eprintln!("{}", counts.text(phase));
+                eprintln!("{}", phase.text(&counts));
             } else {
-                output.progress(&json!({
-                    "phase": phase,
-                    "items": load(&counts.items),
-                    "items_total": load(&counts.items_total),
-                    "bytes": load(&counts.bytes),
-                    "bytes_total": load(&counts.bytes_total),
-                }));
+                output.progress(&phase.fields(&counts));
             }
         }
     };
@@ -222,14 +264,14 @@ fn bar(phase: &'static str, total: Total) -> ProgressBar {
     ProgressBar::with_draw_target(len, ProgressDrawTarget::stderr()).with_style(style).with_message(phase)
 }
 
-fn draw(bar: ProgressBar, counts: Arc<Counts>, phase: &'static str) -> AbortHandle {
+fn draw(bar: ProgressBar, counts: Arc<Counts>, phase: Phase) -> AbortHandle {
     let redraw = async move {
         let mut interval = time::interval(Duration::from_millis(100));
         loop {
             interval.tick().await;
             let (items, bytes) = (&counts.items, &counts.bytes);
             let position = if counts.bytes_total.load(Ordering::Relaxed) > 0 { bytes } else { items };
-            bar.set_message(counts.text(phase));
+            bar.set_message(phase.text(&counts));
             bar.set_position(position.load(Ordering::Relaxed));
             bar.tick();
         }

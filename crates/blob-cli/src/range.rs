@@ -88,7 +88,8 @@ impl fmt::Display for ByteRange {
     }
 }
 
-fn number(text: &str) -> Result<u64, RangeError> {
+/// Parses a number of bytes.
+pub(crate) fn number(text: &str) -> Result<u64, RangeError> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit: u64 = match text.get(digits.len()..).unwrap_or_default() {
         "" | "B" => 1,

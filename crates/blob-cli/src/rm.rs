@@ -1,7 +1,8 @@
 //! `blob rm`: tags, and blobs by force.
 
 use blob_fs::FsStore;
-use blob_traits::{EntryStatus, Error, Tag, prelude::*};
+use blob_gc::{Root, why};
+use blob_traits::{EntryStatus, Error, Hash, Tag, prelude::*};
 use serde_json::json;
 
 use crate::{
@@ -9,7 +10,6 @@ use crate::{
     exit::{Exit, Failure},
     open::{Access, resolve},
     output::insert_tag,
-    reach::tag_that_keeps,
     run::Context,
     target::Name,
 };
@@ -41,6 +41,15 @@ async fn remove(context: &Context, store: &FsStore, name: &Name, force: bool) ->
     store.delete(vec![hash]).await?;
     let fields = json!({ "removed": "blob", "hash": hash.to_string() });
     context.output.item(format_args!("removed blob {hash}"), &fields)
+}
+
+/// Finds a tag that keeps a blob.
+async fn tag_that_keeps(store: &FsStore, hash: Hash) -> Result<Option<Tag>, Failure> {
+    let reasons = why(store, hash).await?;
+    Ok(reasons.into_iter().find_map(|reason| match reason.root {
+        Root::Tag(tag) => Some(tag),
+        Root::TempTag => None,
+    }))
 }
 
 /// Removes a tag that was there.

@@ -22,13 +22,13 @@ use tokio::{
 use crate::{
     add,
     args::{BaoVerb, Cli, TagVerb, Verb},
-    bao, completions,
+    bao, completions, du,
     exit::{Exit, Failure},
-    export, get, has, ls,
+    export, gc, get, has, ls,
     open::{Access, directory, open},
     output::{Form, Output},
     progress::Meter,
-    rm, stat, tag,
+    rm, stat, tag, why,
 };
 
 /// How long an interrupted verb, and then the store, may take to end.
@@ -127,6 +127,9 @@ async fn dispatch(context: Arc<Context>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Has(args) => has::run(&context, args).await,
         Verb::Tag(verb) => tag::run(&context, verb).await,
         Verb::Rm(args) => rm::run(&context, args).await,
+        Verb::Gc(args) => gc::run(&context, args).await,
+        Verb::Why(args) => why::run(&context, args).await,
+        Verb::Du(args) => du::run(&context, args).await,
         Verb::Bao(verb) => bao::run(&context, verb).await,
         Verb::Completions { shell } => Ok(completions::run(shell, &mut Cli::command())),
     }
@@ -157,6 +160,7 @@ fn json_form(verb: &Verb) -> Form {
         Verb::Cat(_) => Form::Lines("cat"),
         Verb::Export(_) => Form::Lines("export"),
         Verb::Rm(_) => Form::Lines("rm"),
+        Verb::Gc(_) => Form::Lines("gc"),
         Verb::Tag(TagVerb::Set { .. }) => Form::Lines("tag set"),
         Verb::Tag(TagVerb::Rm { .. }) => Form::Lines("tag rm"),
         Verb::Tag(TagVerb::Mv { .. }) => Form::Lines("tag mv"),
@@ -168,6 +172,9 @@ fn json_form(verb: &Verb) -> Form {
         Verb::Ls(_) => Form::Document("ls"),
         Verb::Stat(_) => Form::Document("stat"),
         Verb::Has(_) => Form::Document("has"),
+        Verb::Why(_) => Form::Document("why"),
+        Verb::Du(args) if args.names.is_empty() => Form::Document("du"),
+        Verb::Du(_) => Form::Document("sizes"),
         Verb::Completions { .. } => Form::Human,
     }
 }
@@ -191,9 +198,9 @@ fn wrong_usage(error: &clap::Error, args: &[OsString]) -> Exit {
 /// Guesses from words that make no command line whether lines or a document are expected.
 fn intended_form(args: &[OsString]) -> Form {
     let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str()).filter(|arg| !arg.starts_with('-'));
-    let verbs = ["add", "get", "cat", "export", "rm", "bao", "tag", "ls", "stat", "has"];
+    let verbs = ["add", "get", "cat", "export", "rm", "gc", "bao", "tag", "ls", "stat", "has", "why", "du"];
     match words.by_ref().find_map(|word| verbs.into_iter().find(|verb| *verb == word)) {
-        Some("ls" | "stat" | "has") => Form::Document("error"),
+        Some("ls" | "stat" | "has" | "why" | "du") => Form::Document("error"),
         Some("tag") if words.next() == Some("ls") => Form::Document("error"),
         verb => Form::Lines(verb.unwrap_or_default()),
     }

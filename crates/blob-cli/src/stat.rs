@@ -122,7 +122,7 @@ impl Known {
 }
 
 /// Ranges of chunks as ranges of bytes, cut off at the end of the blob.
-fn in_bytes(ranges: &ChunkRanges, size: u64) -> Vec<(u64, u64)> {
+pub(crate) fn in_bytes(ranges: &ChunkRanges, size: u64) -> Vec<(u64, u64)> {
     let n_chunks = BaoTree::new(size, BLOCK_SIZE).chunks();
     let ranges = ranges & &ChunkRanges::from(..n_chunks);
     let bytes = ranges.boundaries().iter().map(|chunk| chunk.to_bytes().min(size)).collect::<Vec<_>>();

@@ -11,7 +11,8 @@ use crate::{
     delete::{PER_RECORD, PER_STEP},
     engine::{Decision, Engine, Keys},
     op::Op,
-    row::BlobState,
+    partial::Partial,
+    row::{BlobRow, BlobState},
     state::{Looked, State},
     store::FsStore,
 };
@@ -57,6 +58,7 @@ impl SweepRound for FsRound {
             candidates.dedup();
             let mut swept = Swept::default();
             for step in candidates.chunks(PER_STEP) {
+                engine.load_partials(step)?;
                 match engine.sweep(&epoch, step)? {
                     SweepBatch::Swept(more) => swept += more,
                     // What the steps before have deleted is not there the next time.
@@ -70,6 +72,17 @@ impl SweepRound for FsRound {
 }
 
 impl Engine {
+    /// Loads the partial blobs among some, so that it is known how much of them is there.
+    fn load_partials(self: &Arc<Self>, hashes: &[Hash]) -> Result<()> {
+        for hash in hashes {
+            if let Some(BlobRow { state: BlobState::Partial { no }, .. }) = self.blob(hash)? {
+                // One whose files are damaged or gone is swept like the others.
+                let _ = Partial::load_from_disk(self, *hash, no);
+            }
+        }
+        Ok(())
+    }
+
     /// Decides about a batch and queues its deletion in one critical section of the state lock (E52).
     fn sweep(&self, epoch: &SweepEpoch, candidates: &[Hash]) -> Result<SweepBatch> {
         let keys = Keys { blobs: candidates.into(), tags: SmallVec::new() };

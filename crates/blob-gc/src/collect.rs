@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use blob_traits::{Hash, MapEntry, Progress, SweepBatch, SweepRound, blocking::on_blocking_pool};
-use futures_lite::{StreamExt, future::yield_now};
+use blob_traits::{EntryStatus, Hash, Progress, SweepBatch, SweepRound, blocking::on_blocking_pool};
+use futures_lite::future::yield_now;
 
 use crate::{
     Event, GcError, GcMode, GcOptions, GcReport, GcStore, GcSweepEvent, MarkStore, NoRoots,
+    listing::{AllBlobs, weigh},
     live::{LiveSet, Prefix, Verdict, prefix},
     mark::{Marker, Roots, sample_roots, sequences},
 };
 
-/// So many blobs are deleted in one step.
+/// So many blobs are deleted in one step, or looked at between two reports.
 const BATCH: usize = 16_384;
 /// So often a batch may be refused because new sequences were reached before it is left to the next round.
 const MAX_REFUSALS: u32 = 100;
@@ -93,7 +94,7 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
             self.mark(&roots, &mut live, &mut report).await?;
             report.n_passes += 1;
             self.sweep(&live, &mut extra, &mut report).await?;
-            first = if self.is_enough(&report) { None } else { live.next_first() };
+            first = if self.is_enough(&report, 0) { None } else { live.next_first() };
         }
         self.progress.send(Event::GcCompleted(report)).await?;
         Ok(report)
@@ -103,7 +104,11 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
         // What is counted is the same in every pass, but for what is kept.
         let (n_sequences, n_missing) = (report.n_sequences, report.n_missing);
         let is_first = report.n_passes == 0;
-        Marker::new(self.store, self.options, self.progress, report).mark(roots, live).await?;
+        let mut marker = Marker::new(self.store, self.options, self.progress, report);
+        if !is_first {
+            marker = marker.again();
+        }
+        marker.mark(roots, live).await?;
         if !is_first {
             (report.n_sequences, report.n_missing) = (n_sequences, n_missing);
         }
@@ -112,39 +117,40 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
 
     /// Nothing is kept: that is fine only where there is nothing.
     async fn check_empty(&self) -> Result<(), GcError> {
-        let mut complete = self.store.blobs().await?;
-        let mut partial = self.store.partial_blobs().await?;
-        match complete.next().await.or(partial.next().await) {
+        match AllBlobs::of(self.store).await?.next().await? {
             None => Ok(()),
-            Some(found) => {
-                found?;
-                Err(GcError::NoRoots)
-            }
+            Some(_) => Err(GcError::NoRoots),
         }
     }
 
     /// Deletes what a pass has found to be garbage: a merge of two ordered lists.
     async fn sweep(&self, live: &LiveSet, extra: &mut Extra, report: &mut GcReport) -> Result<(), GcError> {
-        for mut listing in [self.store.blobs().await?, self.store.partial_blobs().await?] {
-            let mut cursor = live.cursor();
-            let mut batch = Vec::new();
-            while let Some(hash) = listing.next().await {
-                let hash = hash?;
-                let verdict = cursor.look_up(&hash);
-                report.n_seen += u64::from(verdict != Verdict::Elsewhere);
-                if verdict == Verdict::Garbage {
-                    batch.push(hash);
+        let mut blobs = AllBlobs::of(self.store).await?;
+        let mut cursor = live.cursor();
+        let (mut batch, mut n_bytes, mut n_looked) = (Vec::new(), 0, 0_usize);
+        while !self.is_enough(report, 0)
+            && let Some(hash) = blobs.next().await?
+        {
+            let verdict = cursor.look_up(&hash);
+            report.n_seen += u64::from(verdict != Verdict::Elsewhere);
+            if verdict == Verdict::Garbage {
+                // Nothing beyond what is wanted is to go with the rest of a batch.
+                if self.options.ensure_free.is_some() {
+                    n_bytes += weigh(self.store, &hash).await?.map_or(0, |(_, n_bytes)| n_bytes);
                 }
-                if batch.len() >= BATCH {
-                    self.sweep_batch(std::mem::take(&mut batch), extra, report).await?;
-                }
-                if self.is_enough(report) {
-                    return Ok(());
-                }
+                batch.push(hash);
             }
-            self.sweep_batch(batch, extra, report).await?;
+            if batch.len() >= BATCH || self.is_enough(report, n_bytes) {
+                self.sweep_batch(std::mem::take(&mut batch), extra, report).await?;
+                n_bytes = 0;
+            }
+            n_looked += 1;
+            if n_looked.is_multiple_of(BATCH) {
+                self.tell_progress(report)?;
+                yield_now().await;
+            }
         }
-        Ok(())
+        self.sweep_batch(batch, extra, report).await
     }
 
     async fn sweep_batch(
@@ -188,12 +194,12 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
 
     async fn tell_garbage(&self, batch: &[Hash], report: &mut GcReport) -> Result<(), GcError> {
         for hash in batch {
-            if let Some(entry) = self.store.get(hash).await? {
-                let is_complete = entry.is_complete();
-                report.swept.n_complete += u64::from(is_complete);
-                report.swept.n_partial += u64::from(!is_complete);
-                report.swept.logical_bytes += if is_complete { entry.size().value() } else { 0 };
-                self.progress.send(Event::Sweep(GcSweepEvent::Garbage { hash: *hash })).await?;
+            if let Some((status, n_bytes)) = weigh(self.store, hash).await? {
+                report.swept.n_complete += u64::from(status == EntryStatus::Complete);
+                report.swept.n_partial += u64::from(status == EntryStatus::Partial);
+                report.swept.logical_bytes += n_bytes;
+                let garbage = GcSweepEvent::Garbage { hash: *hash, status, n_bytes };
+                self.progress.send(Event::Sweep(garbage)).await?;
             }
         }
         yield_now().await;
@@ -206,7 +212,10 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
         Ok(self.progress.try_send(Event::Sweep(event))?)
     }
 
-    fn is_enough(&self, report: &GcReport) -> bool {
-        self.options.ensure_free.is_some_and(|bytes| report.swept.logical_bytes >= bytes)
+    /// Tells whether enough has been deleted once `more` bytes are.
+    fn is_enough(&self, report: &GcReport, more: u64) -> bool {
+        self.options
+            .ensure_free
+            .is_some_and(|n_bytes| report.swept.logical_bytes.saturating_add(more) >= n_bytes)
     }
 }

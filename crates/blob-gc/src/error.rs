@@ -8,7 +8,7 @@ use blob_traits::{Error, Hash};
 pub enum GcError {
     /// A hash sequence that is complete could not be read or does not verify, so that what it lists is not known. Nothing
     /// was swept.
-    #[error("hash sequence {hash} cannot be read: nothing was collected; repair it, or remove what names it")]
+    #[error("hash sequence {hash} cannot be read, and what it lists is not known")]
     UnreadableSequence {
         /// The sequence.
         hash: Hash,
@@ -16,7 +16,7 @@ pub enum GcError {
         source: Error,
     },
     /// A complete blob is kept as a hash sequence and is none: its length is not a multiple of 32. Nothing was swept.
-    #[error("blob {hash} of {size} bytes is kept as a hash sequence and is none: nothing was collected")]
+    #[error("blob {hash} of {size} bytes is kept as a hash sequence and is none")]
     MalformedSequence {
         /// The blob.
         hash: Hash,
@@ -24,9 +24,7 @@ pub enum GcError {
         size: u64,
     },
     /// There is something to sweep and nothing that would be kept. Nothing was swept.
-    #[error(
-        "nothing is kept by any tag, and there are blobs: collecting would delete all of them; allow it if you mean it"
-    )]
+    #[error("nothing is kept by any tag, and there are blobs: collecting would delete all of them")]
     NoRoots,
     /// The caller could not say what it protects. Nothing was swept.
     #[error("the caller could not say what it protects")]
@@ -34,4 +32,26 @@ pub enum GcError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] Error),
+}
+
+impl GcError {
+    /// Names the variant, stable over releases, as [`Error::code`] does, whose names it takes over.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnreadableSequence { .. } => "unreadable-sequence",
+            Self::MalformedSequence { .. } => "malformed-sequence",
+            Self::NoRoots => "no-roots",
+            Self::Protected(_) => "protected",
+            Self::Store(error) => error.code(),
+        }
+    }
+
+    /// The blob that the error is about, where it is about one.
+    pub fn hash(&self) -> Option<Hash> {
+        match self {
+            Self::UnreadableSequence { hash, .. } | Self::MalformedSequence { hash, .. } => Some(*hash),
+            Self::NoRoots | Self::Protected(_) => None,
+            Self::Store(error) => error.hash(),
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! What a round reports.
 
-use blob_traits::{Hash, HashAndFormat};
+use blob_traits::{EntryStatus, Hash, HashAndFormat};
 
 use crate::GcReport;
 
 /// What a round of collection reports, in this order: `GcStarted`, marks, sweeps, `GcCompleted`. While it sweeps it may have to
-/// mark what was reached meanwhile. A round that fails ends without `GcCompleted`.
+/// mark what was reached meanwhile, and with little memory it marks and sweeps in turns; what is missing or cannot be read is
+/// reported once. A round that fails ends without `GcCompleted`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
@@ -49,7 +50,7 @@ pub enum GcMarkEvent {
         /// Children that they list.
         n_children: u64,
     },
-    /// Marking is done.
+    /// Marking is done, in this pass.
     Marked {
         /// How many different blobs are kept, whether they are there or not.
         n_live: u64,
@@ -60,10 +61,14 @@ pub enum GcMarkEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GcSweepEvent {
-    /// A dry run: this blob would be deleted.
+    /// A dry run: this blob would be deleted. They come in ascending order.
     Garbage {
         /// The blob.
         hash: Hash,
+        /// Complete or partial.
+        status: EntryStatus,
+        /// How much of it is there.
+        n_bytes: u64,
     },
     /// So much was swept so far.
     Progress {

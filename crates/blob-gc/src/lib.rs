@@ -1,7 +1,7 @@
 //! Garbage collection over any blob store: what nothing reaches is deleted, what something reaches never is.
 //!
-//! [`collect`] does one round, [`schedule`] (or [`GcExt::gc_run`]) round after round; [`why`] says what keeps a blob, and
-//! [`exclusive`] what a tag alone keeps. A store needs the capabilities of [`GcStore`]; what keeps it safe is
+//! [`collect`] does one round, [`schedule`] (or [`GcExt::gc_run`]) round after round; [`why`] says what keeps a blob, [`extent`]
+//! what a root keeps, and [`exclusive`] what a tag alone does. A store needs the capabilities of [`GcStore`]; what keeps it safe is
 //! [`Sweep`](blob_traits::Sweep), which the store implements.
 //!
 //! # What is kept
@@ -68,6 +68,7 @@ mod children;
 mod collect;
 mod error;
 mod event;
+mod listing;
 mod live;
 mod mark;
 mod options;
@@ -81,4 +82,4 @@ pub use event::{Event, GcMarkEvent, GcSweepEvent};
 pub use options::{GcMode, GcOptions, GcReport, NoRoots, UnreadableSequences};
 pub use schedule::{DoneCallback, GcConfig, GcExt, schedule};
 pub use store::{GcStore, MarkStore};
-pub use why::{Exclusive, Reason, Root, exclusive, why};
+pub use why::{Extent, Reason, Root, exclusive, extent, why};

@@ -14,7 +14,8 @@ pub struct GcOptions {
     pub unreadable: UnreadableSequences,
     /// What becomes of a round that finds nothing to keep.
     pub no_roots: NoRoots,
-    /// Stops when so many bytes have been deleted, by the sizes of blobs.
+    /// Stops as soon as so many bytes have been deleted, by what was there of the blobs, which go in ascending order. The disk
+    /// may have less room than that: [`Swept`] tells the one from the other.
     pub ensure_free: Option<u64>,
     /// How much memory the set of what is reachable may take, in bytes. With less than 16 for each reachable blob the round
     /// makes several passes, each of which reads all hash sequences again.
@@ -78,8 +79,8 @@ pub struct GcReport {
     pub n_live: u64,
     /// Blobs, complete and partial, that were looked at.
     pub n_seen: u64,
-    /// Blobs that nothing reached, and that were not deleted: because something has reached them since, because enough was
-    /// free, or because new hash sequences came faster than they could be read. The next round looks at them again.
+    /// Blobs that nothing reached when they were marked, and that were not deleted: because something has reached them since, or
+    /// because new hash sequences came faster than they could be read. The next round looks at them again.
     pub n_put_off: u64,
     /// What was deleted; in a dry run, how many blobs would be.
     pub swept: Swept,

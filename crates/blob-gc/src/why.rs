@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use blob_traits::{
-    Hash, HashAndFormat, MapEntry, Progress, Tag, TagRange, blocking::on_blocking_pool, collect as list,
+    Hash, HashAndFormat, Progress, Tag, TagRange, blocking::on_blocking_pool, collect as list,
 };
 
 use crate::{
     GcError, GcOptions, GcReport, MarkStore,
+    listing::weigh,
     live::{LiveSet, Verdict},
     mark::{Marker, Roots},
 };
@@ -64,27 +65,43 @@ async fn find_reasons<S: MarkStore>(store: &S, hash: Hash) -> Result<Vec<Reason>
     Ok(reasons)
 }
 
-/// What would go if a tag went.
+/// The blobs that something keeps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exclusive {
-    /// The blobs that nothing else keeps, in order, with their sizes in bytes. Those that are not there are left out.
+#[non_exhaustive]
+pub struct Extent {
+    /// Those that are there, complete or partial, in order, with how many of their bytes are.
     pub blobs: Vec<(Hash, u64)>,
-    /// The sum of those sizes.
+    /// The sum of those bytes.
     pub bytes: u64,
+    /// How many are not there.
+    pub n_missing: u64,
 }
 
-/// Says what only this tag keeps; `None` if there is no such tag.
+/// Says what a root keeps: a blob, and where it is a hash sequence also the blobs that it lists, each once.
+///
+/// # Errors
+/// Those of [`collect`](crate::collect), when the sequence cannot be read.
+pub async fn extent<S: MarkStore>(store: &S, root: HashAndFormat) -> Result<Extent, GcError> {
+    let store = store.clone();
+    on_blocking_pool(move || async move {
+        let measured = async { measure(&store, kept_by(&store, root).await?).await };
+        Ok(measured.await)
+    })
+    .await?
+}
+
+/// Says what only this tag keeps, and what would go if the tag went; `None` if there is no such tag.
 ///
 /// Reads every hash sequence that a root names.
 ///
 /// # Errors
 /// Those of [`collect`](crate::collect), when a sequence cannot be read.
-pub async fn exclusive<S: MarkStore>(store: &S, tag: Tag) -> Result<Option<Exclusive>, GcError> {
+pub async fn exclusive<S: MarkStore>(store: &S, tag: Tag) -> Result<Option<Extent>, GcError> {
     let store = store.clone();
     on_blocking_pool(move || async move { Ok(find_exclusive(&store, tag).await) }).await?
 }
 
-async fn find_exclusive<S: MarkStore>(store: &S, tag: Tag) -> Result<Option<Exclusive>, GcError> {
+async fn find_exclusive<S: MarkStore>(store: &S, tag: Tag) -> Result<Option<Extent>, GcError> {
     let roots = all_roots(store).await?;
     let wanted = Root::Tag(tag);
     let Some((_, content)) = roots.iter().find(|(root, _)| *root == wanted) else { return Ok(None) };
@@ -93,23 +110,35 @@ async fn find_exclusive<S: MarkStore>(store: &S, tag: Tag) -> Result<Option<Excl
     let (options, progress) = (GcOptions::default(), Progress::none());
     let mut live = LiveSet::new(0, usize::MAX);
     Marker::new(store, &options, &progress, &mut GcReport::default()).mark(&others, &mut live).await?;
-    let mut kept = BTreeSet::from([content.hash]);
-    if content.format.is_hash_seq() {
+    let mut kept = kept_by(store, *content).await?;
+    let mut cursor = live.cursor();
+    kept.retain(|hash| cursor.look_up(hash) == Verdict::Garbage);
+    Ok(Some(measure(store, kept).await?))
+}
+
+async fn kept_by<S: MarkStore>(store: &S, root: HashAndFormat) -> Result<BTreeSet<Hash>, GcError> {
+    let mut kept = BTreeSet::from([root.hash]);
+    if root.format.is_hash_seq() {
         let keep = |child| {
             kept.insert(child);
         };
-        read(store, content.hash, keep).await?;
+        read(store, root.hash, keep).await?;
     }
-    let mut cursor = live.cursor();
-    let mut exclusive = Exclusive::default();
-    for hash in kept.into_iter().filter(|hash| cursor.look_up(hash) == Verdict::Garbage) {
-        if let Some(entry) = store.get(&hash).await? {
-            let size = entry.size().value();
-            exclusive.blobs.push((hash, size));
-            exclusive.bytes = exclusive.bytes.saturating_add(size);
+    Ok(kept)
+}
+
+async fn measure<S: MarkStore>(store: &S, hashes: BTreeSet<Hash>) -> Result<Extent, GcError> {
+    let mut extent = Extent::default();
+    for hash in hashes {
+        match weigh(store, &hash).await? {
+            Some((_, n_bytes)) => {
+                extent.blobs.push((hash, n_bytes));
+                extent.bytes = extent.bytes.saturating_add(n_bytes);
+            }
+            None => extent.n_missing += 1,
         }
     }
-    Ok(Some(exclusive))
+    Ok(extent)
 }
 
 async fn all_roots<S: MarkStore>(store: &S) -> Result<Vec<(Root, HashAndFormat)>, GcError> {

@@ -47,6 +47,9 @@ fn operations_print_lines_and_one_summary_at_the_end() {
         (&["bao", "decode", "s", "--hash", &hash, "-o", "d"], 0),
         (&["bao", "decode", "s", "--hash", &hash, "--import"], 0),
         (&["bao", "outboard", &hash, "-o", "ob"], 0),
+        (&["gc"], 0),
+        (&["gc", "--dry-run"], 0),
+        (&["gc", "--ensure-free", "x"], 2),
         (&["add", "missing"], 1),
         (&["add", "missing", "in/a"], 3),
         (&["add", "in"], 1),
@@ -82,9 +85,14 @@ fn queries_print_one_document_even_when_they_fail() {
         (&["tag", "ls"], 0, "tags"),
         (&["stat", &hash], 0, "stat"),
         (&["has", &hash], 0, "has"),
+        (&["why", &hash], 0, "why"),
+        (&["du"], 0, "du"),
+        (&["du", &hash], 0, "sizes"),
         (&["ls", &hash], 1, "error"),
         (&["stat", "missing"], 1, "error"),
         (&["stat"], 2, "error"),
+        (&["why"], 2, "error"),
+        (&["du", "missing"], 1, "error"),
     ] {
         let document = home.run([&["--json"], args].concat()).exited(code).json();
         assert_eq!((document["v"].as_u64(), document["type"].as_str()), (Some(1), Some(kind)), "{args:?}");

@@ -17,7 +17,7 @@ fn holder(home: &Home) -> Child {
 }
 
 /// Waits until the lock file names the process. Trying the lock instead could keep the process from it.
-fn wait_until_open(home: &Home, child: &mut Child) {
+pub(crate) fn wait_until_open(home: &Home, child: &mut Child) {
     let words = format!("pid {} ", child.id());
     while !fs::read_to_string(home.store().join("LOCK")).is_ok_and(|text| text.contains(&words)) {
         assert!(child.try_wait().unwrap().is_none(), "the process is gone");
@@ -30,7 +30,7 @@ fn n_bytes_in(dir: &Path) -> u64 {
     entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }
 
-fn send(child: &Child, signal: &str) {
+pub(crate) fn send(child: &Child, signal: &str) {
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
 }
 

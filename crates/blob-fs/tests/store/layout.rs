@@ -27,7 +27,9 @@ pub(crate) async fn check_accounted(home: &Home, store: &FsStore) {
     let mut seen = BTreeMap::new();
     for name in home.files().into_keys() {
         let (dir, file) = name.rsplit_once('/').unwrap_or(("", &name));
-        if matches!(name.as_str(), "LOCK" | "index.redb") || (dir == "log" && has_extension(file, "seg")) {
+        // A segment in `temp` is one that compaction is writing.
+        let is_segment = has_extension(file, "seg") && matches!(dir, "log" | "temp");
+        if matches!(name.as_str(), "LOCK" | "index.redb") || is_segment {
             continue;
         }
         let (hash, rest) = file.split_once('-').unwrap_or_else(|| panic!("{name}"));
