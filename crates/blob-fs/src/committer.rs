@@ -42,6 +42,8 @@ pub(crate) struct Committer {
     /// When changes began to wait.
     waiting_since: Option<Instant>,
     retry: Option<(Instant, Duration)>,
+    /// The name of the index stands for another file than a power cut may leave it with.
+    is_name_unsynced: bool,
 }
 
 /// What one commit covers.
@@ -59,7 +61,15 @@ struct Job {
 
 impl Committer {
     pub(crate) fn new(engine: Arc<Engine>, index: Index, store_id: [u8; 16]) -> Self {
-        Self { engine, index: Some(index), store_id, job: None, waiting_since: None, retry: None }
+        Self {
+            engine,
+            index: Some(index),
+            store_id,
+            job: None,
+            waiting_since: None,
+            retry: None,
+            is_name_unsynced: false,
+        }
     }
 
     /// Runs until the store closes, then, if it closes in good order, commits what is left.
@@ -88,6 +98,11 @@ impl Committer {
                     return Ok(());
                 }
                 Phase::Open | Phase::Draining => {}
+            }
+            if state.compaction.shrinks.1 < state.compaction.shrinks.0 && self.retry.is_none() {
+                drop(state);
+                self.shrink_or_back_off();
+                continue;
             }
             let now = Instant::now();
             let wanted = std::mem::take(&mut state.commit_wanted);
@@ -128,6 +143,49 @@ impl Committer {
                 }
             }
         }
+    }
+
+    fn shrink_or_back_off(&mut self) {
+        let wanted = self.engine.state().compaction.shrinks.0;
+        if let Err(e) = self.shrink() {
+            self.back_off(&e);
+            // Whichever file has the name by now is the index.
+            if let Err(e) = self.reopen() {
+                tracing::warn!(error = %e, "the index could not be opened again");
+            }
+        }
+        self.engine.state().compaction.shrinks.1 = wanted;
+        self.engine.index_changed();
+    }
+
+    /// Writes the index anew if it is mostly room that nobody needs.
+    fn shrink(&mut self) -> Result<()> {
+        let Engine { vfs, layout, options, .. } = &*self.engine;
+        let Some(index) = self.index.as_ref() else { return Ok(()) };
+        if !index.is_wasteful(&**vfs)? {
+            return Ok(());
+        }
+        let no = self.engine.new_file_no();
+        let (new, temp) = index.rewritten(vfs, layout, no, options.index_cache)?;
+        self.is_name_unsynced = true;
+        vfs.replace(&temp, &layout.index()).map_err(|e| Error::io("replace", layout.index(), e))?;
+        let reader = Arc::new(new.reader()?);
+        let mut state = self.engine.state();
+        state.visible.reader = Some(reader);
+        state.visible.generation += 1;
+        drop(state);
+        self.index = Some(new);
+        self.sync_name()
+    }
+
+    /// Before anything is committed to a new file, its name is certain: the log may lose what the old one needs.
+    fn sync_name(&mut self) -> Result<()> {
+        if self.is_name_unsynced {
+            let root = self.engine.layout.root();
+            self.engine.vfs.sync_dir(root).map_err(|e| Error::io("sync", root, e))?;
+            self.is_name_unsynced = false;
+        }
+        Ok(())
     }
 
     fn back_off(&mut self, error: &Error) {
@@ -172,6 +230,7 @@ impl Committer {
     }
 
     fn commit_job(&mut self, job: &Job) -> Result<()> {
+        self.sync_name()?;
         if self.engine.state().durable_seq < job.checkpoint.seq {
             self.engine.sync_log().map_err(|failure| failure.to_error())?;
         }

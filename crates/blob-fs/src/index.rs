@@ -1,6 +1,7 @@
 //! The index (E29-E36): what the log says, by key, in one redb file. Derived; never the only place of anything.
 
 mod backend;
+mod rewrite;
 mod segments;
 
 use std::{

@@ -340,3 +340,31 @@ async fn index_from_before_a_compaction_is_refused_and_moving_it_away_helps() {
     forget_index(dir.path());
     check(&open(tiny(dir.path())).await, 0..160).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_use_after_deleting_most_comes_close_to_what_is_left() {
+    let dir = temp_dir();
+    let store = open(Options { compaction: Compaction::Manual, ..Options::new(dir.path()) }).await;
+    let n = 20_000;
+    for seed in 0..n {
+        import(&store, seed, 1_000).await;
+    }
+    import(&store, 0, 5_000_000).await;
+    import(&store, 1, 5_000_000).await;
+    // All rows have been in the index.
+    compact(&store).await;
+    store.delete((0..n).filter(|seed| seed % 10 != 0).map(|seed| hash(seed, 1_000)).collect()).await.unwrap();
+    store.delete(vec![hash(1, 5_000_000)]).await.unwrap();
+    compact(&store).await;
+    println!("{:?}", store.space().await.unwrap());
+    store.shutdown().await.unwrap();
+    let used: u64 = all_files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    let live = n / 10 * 1_080 + 5_000_000 + 5_000_000 / 256;
+    println!("{used} bytes for {live}");
+    assert!(used * 10 <= live * 12, "{used} bytes for {live}");
+    drop(store);
+    let store = open(Options::new(dir.path())).await;
+    assert!(
+        store.recovery().removed_files == 0 && has(&store, 0, 1_000).await && !has(&store, 1, 1_000).await
+    );
+}

@@ -173,6 +173,8 @@ impl Engine {
                 Err(Stopped::Failed(error)) => return Err(error),
             }
         }
+        self.commit_index()?;
+        self.shrink_index()?;
         report.log_bytes_after = self.log_bytes()?;
         report.segments_removed = compactor.removals - removals;
         report.pending_segments = compactor.replaced.len() as u64;
@@ -233,9 +235,12 @@ impl Engine {
         let Compaction::Background { max_dead_percent } = self.options.compaction else { return Ok(()) };
         let rule = self.rule(max_dead_percent, MERGE.0);
         self.seal(&rule, rule.segment_size / 4)?;
+        let mut passes = 0;
         loop {
             match compactor.pass(self, &rule, &stop, &mut pace) {
-                Ok(Some(_)) | Err(Stopped::Damaged(_)) => {}
+                Ok(Some(_)) => passes += 1,
+                Err(Stopped::Damaged(_)) => {}
+                Ok(None) if passes > 0 => return self.shrink_index(),
                 Ok(None) | Err(Stopped::Failed(Error::Closed)) => return Ok(()),
                 Err(Stopped::Failed(error)) => return Err(error),
             }

@@ -91,6 +91,25 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Has the index written anew where it is mostly room that nobody needs. Blocks.
+    pub(crate) fn shrink_index(&self) -> Result<()> {
+        let mut state = self.state();
+        state.compaction.shrinks.0 += 1;
+        let (wanted, failures) = (state.compaction.shrinks.0, state.index_failures);
+        while state.compaction.shrinks.1 < wanted {
+            if state.phase != Phase::Open {
+                return Err(Error::Closed);
+            }
+            if state.index_failures > failures {
+                return Err(state.index_error());
+            }
+            state = self.wait_index(state, IDLE);
+        }
+        Ok(())
+    }
+}
+
 impl Compactor {
     /// Whether something is left to be done that no commit of the index will tell of.
     pub(super) fn has_pending(&self) -> bool {

@@ -17,6 +17,8 @@ pub(crate) struct CompactionState {
     pub(crate) is_due: bool,
     /// What was done and the index does not say yet.
     pub(crate) notes: Vec<SegmentNote>,
+    /// How often it was asked for an index without waste, and how often it was seen to.
+    pub(crate) shrinks: (u64, u64),
     /// Segments that are replaced and read by somebody.
     pub(crate) pending_segments: usize,
     /// Records up to this one may name, in `kills`, a segment whose rows have moved since (E57).
