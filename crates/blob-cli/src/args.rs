@@ -278,6 +278,9 @@ pub(crate) struct GcArgs {
     /// How much memory the list of what is kept may take; with less than 16 bytes for each blob it takes longer
     #[arg(long, value_name = "SIZE", value_parser = number)]
     pub(crate) max_memory: Option<u64>,
+    /// Leaves the log as it is; its space comes back while other commands have the store open
+    #[arg(long)]
+    pub(crate) no_compact: bool,
 }
 
 #[derive(Args, Debug)]
