@@ -368,3 +368,27 @@ async fn disk_use_after_deleting_most_comes_close_to_what_is_left() {
         store.recovery().removed_files == 0 && has(&store, 0, 1_000).await && !has(&store, 1, 1_000).await
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_deleted_stays_so_though_the_removal_was_compacted() {
+    let dir = temp_dir();
+    let store = open(tiny(dir.path())).await;
+    for seed in 0..40 {
+        import(&store, seed, SMALL).await;
+    }
+    let first = segments(dir.path())[0].clone();
+    // Of the first segment one blob is dead, of the others all.
+    store.delete(vec![hash(1, SMALL)]).await.unwrap();
+    store.set_tag("a".into(), Some(HashAndFormat::raw(hash(2, SMALL)))).await.unwrap();
+    store.delete((20..40).map(|seed| hash(seed, SMALL)).collect()).await.unwrap();
+    for seed in 40..60 {
+        import(&store, seed, SMALL).await;
+    }
+    store.delete((40..60).map(|seed| hash(seed, SMALL)).collect()).await.unwrap();
+    store.compact(CompactOptions { max_dead_percent: 60, ..CompactOptions::default() }).await.unwrap();
+    assert!(first.exists());
+    drop(store);
+    forget_index(dir.path());
+    let store = open(tiny(dir.path())).await;
+    assert!(has(&store, 0, SMALL).await && !has(&store, 1, SMALL).await);
+}
