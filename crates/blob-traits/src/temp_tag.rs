@@ -101,7 +101,7 @@ impl TempTagRegistry {
     }
 
     /// Says that more of a blob can be read than before: if it is a hash sequence that a round has marked, it is to be
-    /// marked again. To be called before whoever wrote is told so.
+    /// marked again. To be called before anybody can read more, as under the lock that readers take.
     pub fn changed(&self, hash: &Hash) {
         if let Some(round) = &mut lock(&self.0).round {
             round.change(hash);
