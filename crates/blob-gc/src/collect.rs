@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use bao_tree::{ChunkNum, ChunkRanges};
 use blob_traits::{Hash, MapEntry, Progress, SweepBatch, SweepRound, blocking::on_blocking_pool};
 use futures_lite::{StreamExt, future::yield_now};
 
@@ -25,7 +26,8 @@ const MAX_REFUSALS: u32 = 100;
 /// the events goes away, the round ends with [`Error::Cancelled`](blob_traits::Error::Cancelled).
 ///
 /// # Errors
-/// [`GcError`]; where marking fails nothing was deleted. [`Error::SweepInProgress`](blob_traits::Error::SweepInProgress) while another round runs.
+/// [`GcError`]. A round that cannot read what was reachable when it began deletes nothing; one that fails later has deleted
+/// whole batches of garbage. [`Error::SweepInProgress`](blob_traits::Error::SweepInProgress) while another round runs.
 pub async fn collect<S: GcStore>(
     store: &S,
     options: GcOptions,
@@ -127,16 +129,20 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
     async fn sweep(&self, live: &LiveSet, extra: &mut Extra, report: &mut GcReport) -> Result<(), GcError> {
         for mut listing in [self.store.blobs().await?, self.store.partial_blobs().await?] {
             let mut cursor = live.cursor();
-            let mut batch = Vec::new();
+            let (mut batch, mut batch_bytes) = (Vec::new(), 0);
             while let Some(hash) = listing.next().await {
                 let hash = hash?;
                 let verdict = cursor.look_up(&hash);
                 report.n_seen += u64::from(verdict != Verdict::Elsewhere);
                 if verdict == Verdict::Garbage {
                     batch.push(hash);
+                    if self.options.ensure_free.is_some() {
+                        batch_bytes += self.weigh(&hash).await?.map_or(0, |(_, bytes)| bytes);
+                    }
                 }
-                if batch.len() >= BATCH {
+                if batch.len() >= BATCH || self.would_be_enough(report, batch_bytes) {
                     self.sweep_batch(std::mem::take(&mut batch), extra, report).await?;
+                    batch_bytes = 0;
                 }
                 if self.is_enough(report) {
                     return Ok(());
@@ -188,11 +194,10 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
 
     async fn tell_garbage(&self, batch: &[Hash], report: &mut GcReport) -> Result<(), GcError> {
         for hash in batch {
-            if let Some(entry) = self.store.get(hash).await? {
-                let is_complete = entry.is_complete();
+            if let Some((is_complete, bytes)) = self.weigh(hash).await? {
                 report.swept.n_complete += u64::from(is_complete);
                 report.swept.n_partial += u64::from(!is_complete);
-                report.swept.logical_bytes += if is_complete { entry.size().value() } else { 0 };
+                report.swept.logical_bytes += bytes;
                 self.progress.send(Event::Sweep(GcSweepEvent::Garbage { hash: *hash })).await?;
             }
         }
@@ -206,7 +211,26 @@ impl<S: MarkStore, R: SweepRound> Collection<'_, S, R> {
         Ok(self.progress.try_send(Event::Sweep(event))?)
     }
 
+    /// Whether a blob is complete, and how many bytes there are of it.
+    async fn weigh(&self, hash: &Hash) -> Result<Option<(bool, u64)>, GcError> {
+        let Some(entry) = self.store.get(hash).await? else { return Ok(None) };
+        let size = entry.size().value();
+        if entry.is_complete() {
+            return Ok(Some((true, size)));
+        }
+        let present = self.store.present_ranges(hash).await?.unwrap_or_else(ChunkRanges::empty);
+        let n_bytes = |run: &[ChunkNum]| match run {
+            [start, end] => end.to_bytes().min(size).saturating_sub(start.to_bytes()),
+            _ => 0,
+        };
+        Ok(Some((false, present.boundaries().chunks(2).map(n_bytes).sum())))
+    }
+
     fn is_enough(&self, report: &GcReport) -> bool {
-        self.options.ensure_free.is_some_and(|bytes| report.swept.logical_bytes >= bytes)
+        self.would_be_enough(report, 0)
+    }
+
+    fn would_be_enough(&self, report: &GcReport, more: u64) -> bool {
+        self.options.ensure_free.is_some_and(|bytes| report.swept.logical_bytes.saturating_add(more) >= bytes)
     }
 }

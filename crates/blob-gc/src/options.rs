@@ -10,11 +10,11 @@ pub struct GcOptions {
     pub protected: Vec<HashAndFormat>,
     /// Whether anything is deleted.
     pub mode: GcMode,
-    /// What becomes of a round that meets a complete hash sequence which cannot be read.
+    /// What becomes of a round that meets a hash sequence which cannot be read.
     pub unreadable: UnreadableSequences,
     /// What becomes of a round that finds nothing to keep.
     pub no_roots: NoRoots,
-    /// Stops when so many bytes have been deleted, by the sizes of blobs.
+    /// Stops when so many bytes have been deleted, by the sizes of blobs: with the first blob that makes it enough.
     pub ensure_free: Option<u64>,
     /// How much memory the set of what is reachable may take, in bytes. With less than 16 for each reachable blob the round
     /// makes several passes, each of which reads all hash sequences again.
@@ -31,10 +31,10 @@ pub enum GcMode {
     DryRun,
 }
 
-/// What becomes of a round that meets a complete hash sequence which cannot be read, or is malformed.
+/// What becomes of a round that meets a hash sequence which cannot be read or, where it is complete, is damaged or malformed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnreadableSequences {
-    /// The round fails before anything is swept.
+    /// The round fails before anything more is swept.
     #[default]
     Abort,
     /// The children that can be read and verified are kept, the others are lost if nothing else keeps them.
