@@ -15,7 +15,9 @@ use std::{
 };
 
 use bao_tree::{ChunkNum, ChunkRanges, TreeNode, blake3, io::BaoContentItem};
-use blob_traits::{BaoBlobSize, Error, Hash, PartialTree, Result, StoredParent, blocking::unblock};
+use blob_traits::{
+    BaoBlobSize, BatchPlan, Error, Hash, PartialTree, Result, StoredParent, blocking::unblock,
+};
 use bytes::Bytes;
 
 pub use self::writer::FsBatchWriter;
@@ -301,7 +303,7 @@ impl Partial {
             }
             if let Storage::Memory(memory) = &mut inner.storage {
                 memory.write(&plan, batch);
-                inner.tree.record(&plan).map_err(|e| e.of(self.hash))?;
+                self.record_locked(engine, &mut inner, &plan)?;
                 if inner.storage.memory_bytes() <= engine.options.partial_memory_max {
                     return Ok(());
                 }
@@ -314,9 +316,16 @@ impl Partial {
             Storage::Disk(disk) => {
                 disk.write(engine, &plan, batch)?;
                 disk.set_dirty();
-                self.inner().tree.record(&plan).map_err(|e| e.of(self.hash))
+                self.record_locked(engine, &mut self.inner(), &plan)
             }
         }
+    }
+
+    /// Records what was written, and tells a round of collection, before anybody can read it.
+    fn record_locked(&self, engine: &Engine, inner: &mut Inner, plan: &BatchPlan) -> Result<()> {
+        inner.tree.record(plan).map_err(|e| e.of(self.hash))?;
+        engine.pins.changed(&self.hash);
+        Ok(())
     }
 
     /// Makes what is there survive a crash. Blocks.

@@ -27,7 +27,7 @@ pub(crate) enum ReadOutcome {
     Missing,
     /// It is complete, and its length is not that of a sequence.
     Malformed { size: u64 },
-    /// It is complete, and not all of it can be read.
+    /// Not all that is there can be read, or it is complete and damaged.
     Unreadable(Error),
 }
 
@@ -58,24 +58,36 @@ pub(crate) async fn read_children<S: Map + BlobStatus>(
     } else {
         store.present_ranges(&hash).await?.unwrap_or_else(ChunkRanges::empty)
     };
-    let mut damage = None;
+    let (mut damaged, mut failed) = (None, None);
     for range in pieces(&present, size, CHUNKS_AT_ONCE) {
-        if let Err(error) = read_piece(&entry, range.clone(), &mut take).await {
-            damage.get_or_insert(error);
+        if read_piece(&entry, range.clone(), &mut take).await.is_err() {
             // Those around the group that does not verify count. Some come a second time, which does no harm.
             for group in pieces(&range, size, CHUNKS_IN_GROUP) {
-                let _ = read_piece(&entry, group, &mut take).await;
+                if let Err(error) = read_piece(&entry, group, &mut take).await {
+                    let first = if is_damage(&error) { &mut damaged } else { &mut failed };
+                    first.get_or_insert(error);
+                }
             }
         }
         yield_now().await;
     }
-    let outcome = match damage {
+    let outcome = match (failed, damaged) {
+        // What could not be read this time may list anything.
+        (Some(error), _) => ReadOutcome::Unreadable(error),
         _ if !is_complete => ReadOutcome::Part,
-        Some(error) => ReadOutcome::Unreadable(error),
-        None if size % HASH_LEN != 0 => ReadOutcome::Malformed { size },
-        None => ReadOutcome::All,
+        (None, Some(error)) => ReadOutcome::Unreadable(error),
+        (None, None) if size % HASH_LEN != 0 => ReadOutcome::Malformed { size },
+        (None, None) => ReadOutcome::All,
     };
     Ok(Read { n_children, outcome })
+}
+
+/// Whether reading again would not help: of a partial sequence, such bytes count as not there.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Mismatch { .. } | Error::Incomplete { .. } | Error::Damaged { .. } | Error::NotFound { .. }
+    )
 }
 
 async fn read_piece(entry: &impl MapEntry, range: ChunkRanges, take: &mut impl FnMut(&[u8])) -> Result<()> {

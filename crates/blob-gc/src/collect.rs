@@ -26,7 +26,8 @@ const MAX_REFUSALS: u32 = 100;
 /// the events goes away, the round ends with [`Error::Cancelled`](blob_traits::Error::Cancelled).
 ///
 /// # Errors
-/// [`GcError`]; where marking fails nothing was deleted. [`Error::SweepInProgress`](blob_traits::Error::SweepInProgress) while another round runs.
+/// [`GcError`]. A round that cannot read what was reachable when it began deletes nothing; one that fails later has deleted
+/// whole batches of garbage. [`Error::SweepInProgress`](blob_traits::Error::SweepInProgress) while another round runs.
 pub async fn collect<S: GcStore>(
     store: &S,
     options: GcOptions,

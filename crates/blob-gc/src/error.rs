@@ -2,12 +2,13 @@
 
 use blob_traits::{Error, Hash};
 
-/// Why a round of collection did not finish. What was swept before stays swept; where marking fails, nothing is.
+/// Why a round of collection did not finish. What was swept before stays swept; where marking fails at first, nothing is. What
+/// is reached while a round sweeps is marked then, and that may fail after some garbage is gone.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GcError {
-    /// A hash sequence that is complete could not be read or does not verify, so that what it lists is not known. Nothing
-    /// was swept.
+    /// A hash sequence could not be read, or is complete and does not verify, so that what it lists is not known. Nothing more
+    /// is swept.
     #[error("hash sequence {hash} cannot be read, and what it lists is not known")]
     UnreadableSequence {
         /// The sequence.
@@ -15,7 +16,8 @@ pub enum GcError {
         /// What went wrong.
         source: Error,
     },
-    /// A complete blob is kept as a hash sequence and is none: its length is not a multiple of 32. Nothing was swept.
+    /// A complete blob is kept as a hash sequence and is none: its length is not a multiple of 32. Nothing more is
+    /// swept.
     #[error("blob {hash} of {size} bytes is kept as a hash sequence and is none")]
     MalformedSequence {
         /// The blob.

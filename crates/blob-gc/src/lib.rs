@@ -26,10 +26,11 @@
 //! 3. A tag whose removal was shown and then failed comes back. The store then spoils the round
 //!    ([`spoil_round`](blob_traits::TempTagRegistry::spoil_round), under the state lock), and it ends without sweeping further.
 //! 4. Every sequence among the roots is [watched](blob_traits::SweepRound::watch) before it is read, so that a part that
-//!    arrives later is noted under the registry's lock before its writer is told that it is there. A complete sequence does not
+//!    arrives later is noted under the registry's lock before anybody can read it. A complete sequence does not
 //!    change.
-//! 5. Marking fails closed: a complete sequence that cannot be read and verified to its last hash ends the round before
-//!    anything is swept, unless the caller has asked for something else.
+//! 5. Marking fails closed: a complete sequence that cannot be read and verified to its last hash, or a partial one of which a
+//!    part that is there cannot be read, ends the round before anything more is swept, unless the caller has asked for
+//!    something else.
 //! 6. A batch is decided under both locks. It fails if a sequence was reached or has grown since it was last
 //!    [taken](blob_traits::SweepRound::take_reached); then that one is marked, and the batch is tried again without its
 //!    children. Otherwise every blob that a temporary tag holds or that was noted in step 1 stays. The rest is condemned in the

@@ -10,7 +10,7 @@ pub struct GcOptions {
     pub protected: Vec<HashAndFormat>,
     /// Whether anything is deleted.
     pub mode: GcMode,
-    /// What becomes of a round that meets a complete hash sequence which cannot be read.
+    /// What becomes of a round that meets a hash sequence which cannot be read.
     pub unreadable: UnreadableSequences,
     /// What becomes of a round that finds nothing to keep.
     pub no_roots: NoRoots,
@@ -32,10 +32,10 @@ pub enum GcMode {
     DryRun,
 }
 
-/// What becomes of a round that meets a complete hash sequence which cannot be read, or is malformed.
+/// What becomes of a round that meets a hash sequence which cannot be read or, where it is complete, is damaged or malformed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnreadableSequences {
-    /// The round fails before anything is swept.
+    /// The round fails before anything more is swept.
     #[default]
     Abort,
     /// The children that can be read and verified are kept, the others are lost if nothing else keeps them.

@@ -62,6 +62,8 @@ async fn find_reasons<S: MarkStore>(store: &S, hash: Hash) -> Result<Vec<Reason>
         }
     }
     reasons.sort();
+    // Temporary tags of both formats are one reason.
+    reasons.dedup();
     Ok(reasons)
 }
 

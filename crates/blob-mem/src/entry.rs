@@ -54,7 +54,7 @@ impl Blob {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that more of it can be read than before. To be called before whoever wrote is told so.
+    /// Says that more of it can be read than before. To be called under the lock by which readers see it.
     pub(crate) fn changed(&self) {
         self.pins.changed(&self.hash);
     }

@@ -1,39 +1,135 @@
 //! Collection.
 
-use blob_traits::{Store, Sweep};
+pub mod growth;
+pub mod history;
+pub mod kept;
+pub mod options;
+pub mod races;
+pub mod reading;
+pub mod reasons;
+pub mod rounds;
+pub mod temp_tags;
 
-use crate::case::group;
+use std::{
+    sync::{Mutex, PoisonError, mpsc::channel},
+    time::Duration,
+};
 
-const COLLECTOR: &str = "needs the collector";
+use blob_gc::{Event, GcError, GcMarkEvent, GcOptions, GcReport, GcStore, NoRoots, collect};
+use blob_traits::{EntryStatus, Hash, HashAndFormat, Import, Map, MapExt, Progress, Store, Sweep, WriteTags};
+use tokio::sync::mpsc::unbounded_channel;
 
-group! {
-    "gc", for S: Store, Sweep;
-    gc_empty_store_noop_callback_called [pending COLLECTOR],
-    gc_deletes_untagged_complete [pending COLLECTOR],
-    gc_deletes_untagged_partial [pending COLLECTOR],
-    gc_keeps_tagged_raw_but_not_its_content_as_hashseq [pending COLLECTOR],
-    gc_keeps_hashseq_and_children [pending COLLECTOR],
-    gc_hashseq_children_not_recursed_nested [pending COLLECTOR],
-    gc_raw_and_hashseq_tag_same_hash_children_kept [pending COLLECTOR],
-    gc_protected_cb_hash_also_hashseq_tag_children_kept [pending COLLECTOR],
-    gc_child_of_a_is_also_hashseq_root_children_kept [pending COLLECTOR],
-    gc_mark_read_error_aborts_sweep_nothing_deleted [pending COLLECTOR],
-    gc_partial_hashseq_root_present_children_kept [pending COLLECTOR],
-    gc_malformed_hashseq_len_not_multiple_of_32_aborts_or_protects [pending COLLECTOR],
-    gc_hashseq_10m_children_bounded_memory [pending COLLECTOR],
-    gc_import_between_mark_and_sweep_kept [pending COLLECTOR],
-    gc_set_tag_between_mark_and_sweep_kept [pending COLLECTOR],
-    gc_download_in_progress_kept_by_temp_tag [pending COLLECTOR],
-    gc_concurrent_reader_never_sees_wrong_bytes [pending COLLECTOR],
-    gc_protected_cb_error_aborts_round [pending COLLECTOR],
-    gc_round_error_does_not_kill_loop [pending COLLECTOR],
-    gc_done_callback_every_round_with_outcome [pending COLLECTOR],
-    gc_drop_future_stops_promptly_no_half_batch [pending COLLECTOR],
-    gc_two_loops_serialised_or_refused [pending COLLECTOR],
-    gc_deletes_external_reference_entry_never_the_users_file [pending COLLECTOR],
-    gc_kill_at_every_io_op_no_live_loss_next_gc_finishes [pending COLLECTOR],
-    gc_reclaims_disk_space_measured [pending COLLECTOR],
-    gc_random_history_vs_reachability_model [pending COLLECTOR],
-    gc_protection_of_a_hash_sequence_covers_its_children [pending COLLECTOR],
-    gc_collector_goes_on_after_its_first_failed_round [pending COLLECTOR],
+use crate::{Failure, Group, Outcome, Sample};
+
+const CRASHES: &str = "needs the crash simulator";
+const COMPACTION: &str = "needs compaction";
+
+pub mod pending {
+    //! What cannot be shown yet.
+
+    use blob_traits::{Store, Sweep};
+
+    use super::{COMPACTION, CRASHES};
+    use crate::case::group;
+
+    group! {
+        "gc", for S: Store, Sweep;
+        gc_kill_at_every_io_op_no_live_loss_next_gc_finishes [pending CRASHES],
+        gc_reclaims_disk_space_measured [pending COMPACTION],
+    }
+}
+
+/// The cases of this group.
+pub fn group<S: Store + Sweep>() -> Group<S> {
+    kept::group()
+        .and(growth::group())
+        .and(reading::group())
+        .and(races::group())
+        .and(temp_tags::group())
+        .and(rounds::group())
+        .and(options::group())
+        .and(reasons::group())
+        .and(history::group())
+        .and(pending::group())
+}
+
+/// Deletes what nothing keeps, be it everything.
+fn all() -> GcOptions {
+    let mut options = GcOptions::default();
+    options.no_roots = NoRoots::DeleteAll;
+    options
+}
+
+/// A round of its own.
+async fn sweep<S: GcStore>(store: &S) -> Result<GcReport, GcError> {
+    collect(store, all(), Progress::none()).await
+}
+
+/// A round, in which something is done after marking and before anything is swept.
+async fn sweep_after<S: GcStore>(
+    store: &S,
+    act: impl AsyncFnOnce() -> Outcome,
+) -> Result<Result<GcReport, GcError>, Failure> {
+    let (marked, mut is_marked) = unbounded_channel();
+    let (go, may_go) = channel::<()>();
+    let may_go = Mutex::new(Some(may_go));
+    let progress = Progress::from_fn(move |event| {
+        let is_first = |()| may_go.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let waiting =
+            matches!(event, Event::Mark(GcMarkEvent::Marked { .. })).then_some(()).and_then(is_first);
+        if let Some(may_go) = waiting {
+            let _ = marked.send(());
+            let _ = may_go.recv_timeout(Duration::from_secs(10));
+        }
+        Ok(())
+    });
+    let acting = async {
+        // Nothing comes from a round that ends before.
+        let acted = if is_marked.recv().await.is_some() { act().await } else { Ok(()) };
+        let _ = go.send(());
+        acted
+    };
+    let (collected, acted) = futures_lite::future::zip(collect(store, all(), progress), acting).await;
+    acted.map(|()| collected)
+}
+
+/// A hash sequence.
+fn sequence(children: impl IntoIterator<Item = Hash>) -> Sample {
+    Sample::of(children.into_iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<_>>())
+}
+
+/// Some small blobs.
+fn samples(n: u64) -> Vec<Sample> {
+    (0..n).map(|number| Sample::numbered(100, number)).collect()
+}
+
+/// Imports blobs and lets go of them.
+async fn import<'a, S: Import>(store: &S, samples: impl IntoIterator<Item = &'a Sample>) -> Outcome {
+    for sample in samples {
+        drop(sample.import(store).await?);
+    }
+    Ok(())
+}
+
+async fn tag_raw<S: WriteTags>(store: &S, name: &str, sample: &Sample) -> Outcome {
+    Ok(store.set_tag(name.into(), Some(HashAndFormat::raw(sample.hash))).await?)
+}
+
+async fn tag_seq<S: WriteTags>(store: &S, name: &str, sample: &Sample) -> Outcome {
+    Ok(store.set_tag(name.into(), Some(HashAndFormat::hash_seq(sample.hash))).await?)
+}
+
+async fn assert_kept<'a, S: Map>(store: &S, samples: impl IntoIterator<Item = &'a Sample>) -> Outcome {
+    for sample in samples {
+        assert_eq!(store.read_to_bytes(sample.hash).await?, sample.data, "{} has other bytes", sample.hash);
+    }
+    Ok(())
+}
+
+async fn assert_gone<'a, S: GcStore>(store: &S, samples: impl IntoIterator<Item = &'a Sample>) -> Outcome {
+    for sample in samples {
+        let status = store.entry_status(&sample.hash).await?;
+        assert_eq!(status, EntryStatus::NotFound, "{} of {} bytes", sample.hash, sample.size());
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
 use blob_conformance::{Capability, Fault, Faults, Home, Lasts, Operations, Suite};
 use blob_fs::{
     FsStore, Options,
-    vfs::{self, FaultKind, FaultVfs, Op, Ops, RealVfs, Repeat},
+    vfs::{self, FaultKind, FaultVfs, Ops, RealVfs, Repeat},
 };
 use blob_mem::{MemOptions, MemStore};
 use blob_traits::{Result, Store, Sweep};
@@ -74,7 +74,7 @@ impl Faults for Faulty {
         let only = match fault.what {
             Operations::Writes => Ops::Writes,
             Operations::Syncs => Ops::Syncs,
-            Operations::Reads => Ops::Just(Op::ReadAt),
+            Operations::Reads => Ops::Reads,
         };
         let repeat = match fault.lasts {
             Lasts::Once => Repeat::Once,

@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use bao_tree::io::BaoContentItem;
-use blob_traits::{BaoBatchWriter, Result, blocking::unblock};
+use blob_traits::{BaoBatchWriter, blocking::unblock};
 
 use super::Partial;
 use crate::engine::Engine;
@@ -26,20 +26,13 @@ impl BaoBatchWriter for FsBatchWriter {
     async fn write_batch(&mut self, size: u64, batch: Vec<BaoContentItem>) -> io::Result<()> {
         let Some((engine, partial)) = self.0.clone() else { return Ok(()) };
         if partial.fits_memory(&engine, &batch) {
-            return Ok(write(&engine, &partial, size, &batch)?);
+            return Ok(partial.write(&engine, size, &batch)?);
         }
-        Ok(unblock(move || write(&engine, &partial, size, &batch)).await?)
+        Ok(unblock(move || partial.write(&engine, size, &batch)).await?)
     }
 
     async fn sync(&mut self) -> io::Result<()> {
         let Some((engine, partial)) = self.0.clone() else { return Ok(()) };
         Ok(unblock(move || partial.sync(&engine)).await?)
     }
-}
-
-/// Writes, and tells a round of collection that there is more to read, before anybody else is told.
-fn write(engine: &Engine, partial: &Partial, size: u64, batch: &[BaoContentItem]) -> Result<()> {
-    partial.write(engine, size, batch)?;
-    engine.pins.changed(&partial.hash());
-    Ok(())
 }

@@ -71,6 +71,8 @@ pub enum Ops {
     Writes,
     /// Syncs of files and directories.
     Syncs,
+    /// Those that read bytes.
+    Reads,
     /// This one.
     Just(Op),
 }
@@ -120,6 +122,7 @@ impl Ops {
             Self::Any => true,
             Self::Just(this) => this == op,
             Self::Syncs => matches!(op, Op::SyncData | Op::SyncDir),
+            Self::Reads => matches!(op, Op::ReadAt | Op::ReadAtNowait),
             Self::Writes => matches!(
                 op,
                 Op::CreateNew
