@@ -19,8 +19,7 @@ use crate::{
     suite::Plan,
 };
 
-/// No trial takes so long; a deep one may.
-const LIMIT: Duration = Duration::from_mins(2);
+/// No deep trial takes so long.
 const DEEP_LIMIT: Duration = Duration::from_hours(1);
 
 /// The main function of a test target with `harness = false`: runs every case on every configuration.
@@ -99,7 +98,7 @@ impl Harness {
                     PlannedAct::Run(Box::new(move || job.run()))
                 };
                 let act = match &plan {
-                    Plan::Run(run) => job(*run, LIMIT),
+                    Plan::Run(run) => job(*run, suite.trial_limit),
                     Plan::Deep(run) if is_set("DEEP") => job(*run, DEEP_LIMIT),
                     Plan::Deep(_) => {
                         let reason = "takes minutes: BLOB_CONFORMANCE_DEEP=1 runs it";

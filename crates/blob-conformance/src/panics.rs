@@ -38,6 +38,11 @@ pub(crate) fn trial() -> Option<String> {
     thread::current().name().filter(|name| name.starts_with(PREFIX)).map(str::to_owned)
 }
 
+/// Whether a thread of this trial has panicked.
+pub(crate) fn has_panicked() -> bool {
+    trial().is_some_and(|trial| panics().contains_key(&trial))
+}
+
 /// Gathers what was taken once more.
 pub(crate) fn put_back(trial: &str, taken: Vec<String>) {
     if !taken.is_empty() {

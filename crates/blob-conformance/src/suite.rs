@@ -1,6 +1,6 @@
 //! One configuration of a backend, and what is to be known about it.
 
-use std::{collections::BTreeMap, fmt, io, path::Path, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
 use blob_traits::{HashAndFormat, Lifecycle, Result, Store, Sweep, TempTags};
 
@@ -12,12 +12,16 @@ use crate::{
 
 pub(crate) type Opening<S> = Pin<Box<dyn Future<Output = Result<S>> + Send>>;
 pub(crate) type Opener<S> = Arc<dyn Fn(Home) -> Opening<S> + Send + Sync>;
+/// No trial takes so long; a deep one may.
+const TRIAL_LIMIT: Duration = Duration::from_mins(2);
+
 type Leftovers = fn(&Path) -> io::Result<Vec<String>>;
 
 /// One configuration of a backend: how it is opened, what it lacks, and the cases that it is held to.
 pub struct Suite<S> {
     pub(crate) cases: Vec<(&'static str, Case<S>)>,
     pub(crate) waived: BTreeMap<&'static str, &'static str>,
+    pub(crate) trial_limit: Duration,
     pub(crate) backend: Backend<S>,
 }
 
@@ -67,7 +71,7 @@ impl<S: Clone + Send + Sync + TempTags + Lifecycle + 'static> Suite<S> {
             thresholds: Arc::default(),
             leftovers: None,
         };
-        Self { cases: Vec::new(), waived: BTreeMap::new(), backend }
+        Self { cases: Vec::new(), waived: BTreeMap::new(), trial_limit: TRIAL_LIMIT, backend }
     }
 
     /// Adds a group of cases.
@@ -95,6 +99,14 @@ impl<S: Clone + Send + Sync + TempTags + Lifecycle + 'static> Suite<S> {
     #[must_use]
     pub fn thresholds(mut self, sizes: impl IntoIterator<Item = u64>) -> Self {
         self.backend.thresholds = sizes.into_iter().collect();
+        self
+    }
+
+    /// Says how long a trial may take before it has failed, instead of two minutes; for a backend that is known to hang, so
+    /// that the run ends. The trial's threads are left behind. Deep trials keep their own limit.
+    #[must_use]
+    pub fn trial_limit(mut self, limit: Duration) -> Self {
+        self.trial_limit = limit;
         self
     }
 

@@ -13,7 +13,7 @@
 //! | `insert_complete` refuses a blob with holes | promotes what it is given | nothing with [`Promotion::AsAsked`]; with [`Promotion::WhenValid`] it hashes first, and refuses with `Incomplete` |
 //! | import and tag in one step | two calls | `import`, then `set_tag` |
 //! | progress of an import from memory | none | none |
-//! | an export's `Start` and `Done` | a callback with offsets | sends both; `stable` says what was asked for, as the seed does not tell what it did |
+//! | an export's `Start` and `Done` | a callback with offsets | sends both; `stable` where a reference was asked for, no offset came, and the blob is not inlined: that the seed moves; `Start` of such an export comes when this is known |
 //! | `ExistingTarget::Refuse` | nothing | looks before the export, with the race that this has; for `Replace` nothing |
 //! | `entry_status_sync` | the same, may block for ever | calls it on a thread |
 //! | `TempTag` counted by our registry | its own `TempTag` | holds one of the seed's for each content that ours hold; lets go of it before the next call to the seed, the first that could notice; `temp_tags` is the seed's answer |
@@ -39,7 +39,7 @@
 //!
 //! So that a suite comes to its end:
 //!
-//! - Every call to the seed ends after 30 seconds with `TimedOut`. When the file store's actor has ended, on shutdown or
+//! - Every call to the seed ends after 6 seconds with `TimedOut`. When the file store's actor has ended, on shutdown or
 //!   by an error, calls in its queue are never answered; a call right after a shutdown, a second shutdown for example,
 //!   may find itself there.
 //! - A stream of more than 1 GiB is ended. A leaf that lies beyond 1 GiB in the memory store, and a parent that lies

@@ -6,7 +6,7 @@ use futures_lite::future::or;
 use futures_timer::Delay;
 
 /// How long any call may take. When the seed's actor has ended, calls that were queued wait for ever.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How many bytes a stream may have, and how far into the memory of a memory store an item may lie. The seed takes as
 /// much as comes, until the process is killed.

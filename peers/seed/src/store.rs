@@ -33,6 +33,7 @@ pub struct Seed<S> {
 struct Shared {
     promotion: Promotion,
     max_leaf_end: u64,
+    moves_out_above: Option<u64>,
     pins: Pins,
     closed: AtomicBool,
 }
@@ -52,7 +53,7 @@ impl Seed<mem::Store> {
     /// Creates an empty memory store.
     #[must_use]
     pub fn memory(promotion: Promotion) -> Self {
-        Self::new(mem::Store::new(), promotion, MAX_IN_MEMORY)
+        Self::new(mem::Store::new(), promotion, MAX_IN_MEMORY, None)
     }
 }
 
@@ -60,19 +61,19 @@ impl Seed<fs::Store> {
     /// Opens or creates a file store, as the seed's `Store::load` does but for what is inlined.
     pub async fn open(dir: &Path, inline: InlineOptions, promotion: Promotion) -> Result<Self> {
         let path = PathOptions { data_path: dir.join("data"), temp_path: dir.join("temp") };
-        let options = fs::Options { path, inline, batch: BatchOptions::default() };
+        let options = fs::Options { path, inline: inline.clone(), batch: BatchOptions::default() };
         let opened = within_patience(fs::Store::new(dir.join("blobs.db"), options)).await;
         match opened.and_then(|opened| opened) {
-            Ok(store) => Ok(Self::new(store, promotion, u64::MAX)),
+            Ok(store) => Ok(Self::new(store, promotion, u64::MAX, Some(inline.max_data_inlined))),
             Err(e) => Err(translate_open(e, dir)),
         }
     }
 }
 
 impl<S: Store> Seed<S> {
-    fn new(store: S, promotion: Promotion, max_leaf_end: u64) -> Self {
-        let shared =
-            Shared { promotion, max_leaf_end, pins: Pins::default(), closed: AtomicBool::new(false) };
+    fn new(store: S, promotion: Promotion, max_leaf_end: u64, moves_out_above: Option<u64>) -> Self {
+        let (pins, closed) = (Pins::default(), AtomicBool::new(false));
+        let shared = Shared { promotion, max_leaf_end, moves_out_above, pins, closed };
         Self { store, shared: Arc::new(shared) }
     }
 
@@ -90,6 +91,11 @@ impl<S: Store> Seed<S> {
 
     pub(crate) fn max_leaf_end(&self) -> u64 {
         self.shared.max_leaf_end
+    }
+
+    /// The size in bytes above which an export by reference moves the file out, if the seed does that.
+    pub(crate) fn moves_out_above(&self) -> Option<u64> {
+        self.shared.moves_out_above
     }
 
     /// Notes that the seed was told to shut down.

@@ -15,7 +15,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::time::timeout;
 
 use super::{Copied, paths_below};
-use crate::{Failure, Home, Outcome, Sample, Trial, case::group, chunks};
+use crate::{Failure, Home, Outcome, Sample, Trial, case::group, chunks, panics};
 
 group! {
     "limits_hostile", for S: Store;
@@ -56,8 +56,10 @@ pub(super) async fn open_and_use<S: HostileStore>(trial: &Trial<S>, home: &Home)
     trial.expect_panics();
     let used = timeout(PATIENCE, async {
         let store = match trial.open(home).await {
-            // As a panic comes through that was caught by a runtime.
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::Other => {
+            // As a panic comes through that was caught by a runtime. Without one it is an error like any other.
+            Err(Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::Other && panics::has_panicked() =>
+            {
                 return Err(source.into());
             }
             Err(_) => return Ok(()),
