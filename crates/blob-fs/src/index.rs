@@ -206,7 +206,7 @@ impl Index {
             txn.open_table(META)?.remove(UNFINISHED)?;
             Ok::<_, redb::Error>(txn.commit()?)
         };
-        change().map_err(|e| index_error("commit to", &self.path, e))
+        contained("commit to", &self.path, change)
     }
 
     /// The files that were still to be removed at the last commit.

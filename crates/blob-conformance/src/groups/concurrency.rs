@@ -16,17 +16,14 @@ use tokio::{
 
 use crate::{Failure, Outcome, ProcessLimit, Sample, Trial, case::group, group_ranges};
 
-const COLLECTOR: &str = "needs the collector";
 /// Nothing here takes so long, unless it hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 group! {
     "concurrency", for S: Store;
-    shuttle_temp_tag_vs_gc_all_schedules_bounded [pending COLLECTOR],
     readers_while_insert_complete_promotes,
     delete_vs_reimport_same_hash,
     delete_vs_partial_write_same_hash,
-    export_reference_vs_gc [pending COLLECTOR],
     sync_entry_status_from_inside_runtime_no_deadlock,
     many_open_entries_exceeding_fd_limit_works [needs Files],
     drop_store_while_ops_running_no_hang_no_panic,

@@ -22,7 +22,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use crate::{Failure, Group, Outcome, Sample};
 
 const CRASHES: &str = "needs the crash simulator";
-const COMPACTION: &str = "needs compaction";
+const COMPACTION: &str = "needs compaction as a capability of its own; blob-fs measures its own";
 
 pub mod pending {
     //! What cannot be shown yet.

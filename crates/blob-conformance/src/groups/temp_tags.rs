@@ -20,31 +20,23 @@ use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{Outcome, Sample, Trial, case::group};
 
-const COLLECTOR: &str = "needs the collector";
-
 group! {
     "temp_tags", for S: Store;
     temp_tag_says_what_it_holds,
     temp_tag_of_a_missing_blob_is_listed_at_once,
-    temp_tag_protects_until_drop [pending COLLECTOR],
     temp_tag_refcount_n_clones,
     temp_tag_distinct_formats_counted_separately,
     temp_tag_drop_after_store_dropped_no_panic,
     temp_tag_of_a_closed_store_no_panic,
     temp_tag_drop_from_other_thread_and_in_destructor,
     temp_tag_cloned_and_dropped_by_many_threads_is_counted,
-    temp_tag_leak_means_permanent_protection [pending COLLECTOR],
     temp_tag_leaked_is_listed_whatever_else_is_dropped,
     temp_tags_iterator_consistent_under_churn,
     temp_tags_not_persisted_across_reopen [needs Persistence],
     temp_tag_of_the_store_before_does_not_touch_the_one_after [needs Persistence],
-    temp_tag_returned_by_import_protects_dedup_hit_on_existing_blob [pending COLLECTOR],
     temp_tag_returned_by_import_of_an_existing_blob_is_listed,
     temp_tag_is_issued_before_the_import_shows,
     temp_tags_of_a_call_end_with_it,
-    temp_tag_hashseq_protects_children [pending COLLECTOR],
-    temp_tag_create_between_mark_and_sweep_protects [pending COLLECTOR],
-    temp_tag_drop_between_mark_and_sweep_deletes_next_round_only_ok [pending COLLECTOR],
 }
 
 /// Something to hold that is not there.

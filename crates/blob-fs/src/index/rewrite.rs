@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use blob_traits::{Error, Result};
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::{BLOBS, FileBackend, Index, META, SEGMENTS, TAGS, UNLINK, index_error};
+use super::{BLOBS, FileBackend, Index, META, SEGMENTS, TAGS, UNLINK, contained};
 use crate::{
     layout::{FileNo, Layout},
     vfs::Vfs,
@@ -24,7 +24,7 @@ impl Index {
             let txn = self.db.begin_read()?;
             Ok::<_, redb::Error>(txn.open_table(BLOBS)?.len()? + txn.open_table(TAGS)?.len()?)
         };
-        let rows = count().map_err(|e| index_error("read", &self.path, e))?;
+        let rows = contained("read", &self.path, count)?;
         Ok(size > rows.saturating_mul(2 * ROW).saturating_add(SMALL))
     }
 
@@ -39,7 +39,7 @@ impl Index {
     ) -> Result<(Self, PathBuf)> {
         let temp = layout.temp(no, "redb");
         let file = vfs.create_new(&temp).map_err(|e| Error::io("create", &temp, e))?;
-        let copied = (|| {
+        let copy = || {
             let db = redb::Builder::new()
                 .set_cache_size(cache)
                 .create_with_backend(FileBackend::new(file.clone()))?;
@@ -57,8 +57,8 @@ impl Index {
             copy!(BLOBS TAGS SEGMENTS UNLINK META);
             to.commit()?;
             Ok::<_, redb::Error>(db)
-        })();
-        let synced = copied.map_err(|e| index_error("create", &temp, e)).and_then(|db| {
+        };
+        let synced = contained("create", &temp, copy).and_then(|db| {
             file.sync_data().map_err(|e| Error::io("sync", &temp, e))?;
             Ok(Self { db, path: self.path.clone() })
         });

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::{BLOBS, Index, IndexReader, META, TAGS, index_error};
+use super::{BLOBS, Index, IndexReader, META, TAGS, contained};
 use crate::{
     format::record::Fields,
     row::{BlobRow, TagRow},
@@ -140,7 +140,7 @@ impl Index {
         if counted.is_some() && counted == self.meta("checkpoint")? {
             return Ok(());
         }
-        self.count_segments().map_err(|e| index_error("count the segments of", &self.path, e))
+        contained("count the segments of", &self.path, || self.count_segments())
     }
 
     fn count_segments(&self) -> Result<(), redb::Error> {
@@ -179,7 +179,7 @@ impl Index {
             Tally::default().apply(&mut txn.open_table(SEGMENTS)?, notes)?;
             Ok::<_, redb::Error>(txn.commit()?)
         };
-        change().map_err(|e| index_error("commit to", &self.path, e))
+        contained("commit to", &self.path, change)
     }
 }
 
@@ -199,6 +199,6 @@ impl IndexReader {
             }
             Ok::<_, redb::Error>(all)
         };
-        read().map_err(|e| index_error("read", &self.path, e))
+        contained("read", &self.path, read)
     }
 }

@@ -15,6 +15,8 @@ group! {
     "gc", for S: Store, Sweep;
     temp_tag_protects_until_drop,
     temp_tag_clone_protects_after_the_first_is_dropped,
+    temp_tag_leak_means_permanent_protection,
+    temp_tag_returned_by_import_protects_dedup_hit_on_existing_blob,
     temp_tag_hashseq_protects_children,
     temp_tag_create_between_mark_and_sweep_protects,
     temp_tag_of_a_hashseq_between_mark_and_sweep_protects_children,
@@ -48,6 +50,34 @@ async fn temp_tag_clone_protects_after_the_first_is_dropped<S: GcStore + Import>
     drop(second);
     sweep(&store).await?;
     assert_gone(&store, [&sample]).await
+}
+
+async fn temp_tag_leak_means_permanent_protection<S: GcStore + Import>(
+    trial: &Trial<S>,
+    store: S,
+) -> Outcome {
+    trial.expect_temp_tags();
+    let sample = Sample::new(100);
+    sample.import(&store).await?.leak();
+    sweep(&store).await?;
+    assert_kept(&store, [&sample]).await
+}
+
+async fn temp_tag_returned_by_import_protects_dedup_hit_on_existing_blob<S: GcStore + Import>(
+    trial: &Trial<S>,
+    store: S,
+) -> Outcome {
+    for sample in trial.ways().into_iter().map(Sample::new) {
+        let first = sample.import(&store).await?;
+        let second = sample.import(&store).await?;
+        drop(first);
+        sweep(&store).await?;
+        assert_kept(&store, [&sample]).await?;
+        drop(second);
+        sweep(&store).await?;
+        assert_gone(&store, [&sample]).await?;
+    }
+    Ok(())
 }
 
 async fn temp_tag_hashseq_protects_children<S: GcStore + Import>(_: &Trial<S>, store: S) -> Outcome {

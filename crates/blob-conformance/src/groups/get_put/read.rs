@@ -13,8 +13,6 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use crate::{GROUP, Outcome, Sample, Trial, case::group, group_ranges};
 
-const COLLECTOR: &str = "needs the collector";
-
 group! {
     "get_put", for S: Store;
     import_bytes_roundtrip_boundary_sizes,
@@ -25,7 +23,6 @@ group! {
     reader_len_equals_size,
     reader_seeks_and_reads_as_a_file_does,
     entry_handle_survives_tag_delete_until_dropped,
-    entry_handle_survives_collection_until_dropped [pending COLLECTOR],
     entry_handle_read_after_forced_delete_is_data_or_notfound_never_wrong,
     readers_of_one_blob_do_not_disturb_each_other,
 }

@@ -9,16 +9,15 @@ use blob_traits::{
 
 use crate::{GROUP, Outcome, Sample, Trial, case::group, chunks, group_ranges};
 
-const COLLECTOR: &str = "needs the collector";
+const CHECK: &str = "needs the consistency check";
 
 group! {
     "seen_in_the_wild", for S: Store;
     partial_blob_that_is_imported_is_partial_no_more,
     partial_blob_that_becomes_complete_leaves_no_files_behind [needs Files Persistence],
-    every_file_is_accounted_for_after_collection_and_compaction [pending COLLECTOR],
+    every_file_is_accounted_for_after_collection_and_compaction [pending CHECK],
     deletion_during_a_download_never_ends_in_complete_without_bytes,
     deletion_at_any_moment_of_a_download_never_ends_in_complete_without_bytes,
-    collection_during_a_download_never_ends_in_complete_without_bytes [pending COLLECTOR],
     entry_that_was_never_written_is_not_promoted,
     complete_entry_handed_out_for_writing_stays_complete,
 }

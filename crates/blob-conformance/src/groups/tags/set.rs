@@ -11,7 +11,6 @@ use proptest::prelude::*;
 use super::{all, content};
 use crate::{Outcome, Sample, Trial, case::group};
 
-const COLLECTOR: &str = "needs the collector";
 const CRASHES: &str = "needs the crash simulator";
 const CHECK: &str = "needs validation and repair";
 
@@ -19,7 +18,6 @@ group! {
     "tags", for S: Store;
     set_get_list_delete_tag,
     set_tag_overwrite_points_to_the_new_root_alone,
-    set_tag_overwrite_releases_old_root [pending COLLECTOR],
     set_tag_none_deletes_and_missing_is_ok,
     set_tag_leaves_no_temp_tag,
     tag_bytes_arbitrary_non_utf8_empty_max_len,
@@ -32,7 +30,6 @@ group! {
     tag_set_acked_survives_end_of_process [needs Durability],
     tag_set_acked_survives_powercut [pending CRASHES],
     tag_ops_linearizable_vs_model,
-    tag_delete_then_gc_frees [pending COLLECTOR],
 }
 
 async fn set_get_list_delete_tag<S: WriteTags>(_: &Trial<S>, store: S) -> Outcome {
