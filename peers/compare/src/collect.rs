@@ -192,7 +192,7 @@ async fn ours(dir: &Path, workload: Workload) -> Result<Figures> {
     }
     for children in kept.chunks(CHILDREN) {
         let sequence: HashSeq = children.iter().copied().collect();
-        let pinned = store.import_bytes(Bytes::from(sequence), BlobFormat::HashSeq).await?;
+        let pinned = store.import_bytes(sequence.into_inner(), BlobFormat::HashSeq).await?;
         store.create_tag(HashAndFormat::hash_seq(pinned.hash())).await?;
     }
     store.sync().await?;
