@@ -46,7 +46,7 @@ pub enum Capability {
     MovesOut,
     /// The store observes [`Home::max_blob_size`](crate::Home::max_blob_size).
     SizeLimit,
-    /// Failures of the file system can be arranged: [`Suite::faults`](crate::Suite::faults).
+    /// Failures of the file system can be arranged: [`Home::set_faults`](crate::Home::set_faults).
     Faults,
     /// A store that is dropped without a shutdown has kept what it acknowledged.
     Durability,
