@@ -39,6 +39,7 @@ const TAGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tags");
 const UNLINK: TableDefinition<'_, &[u8], ()> = TableDefinition::new("unlink");
 /// In `meta` as long as a new index has not been brought up to the end of the log: it is made anew then.
 const UNFINISHED: &str = "unfinished";
+const DAMAGED: &str = "damaged";
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
@@ -193,6 +194,25 @@ impl Index {
     /// Whether it was made and not finished.
     pub(crate) fn is_unfinished(&self) -> Result<bool> {
         Ok(self.meta(UNFINISHED)?.is_some())
+    }
+
+    /// Whether damage of the log was met and not repaired.
+    pub(crate) fn is_damaged(&self) -> Result<bool> {
+        Ok(self.meta(DAMAGED)?.is_some())
+    }
+
+    /// Takes note of damage in the log, durably.
+    pub(crate) fn note_damage(&self) -> Result<()> {
+        if self.is_damaged()? {
+            return Ok(());
+        }
+        let change = || {
+            let mut txn = self.db.begin_write()?;
+            txn.set_quick_repair(true);
+            txn.open_table(META)?.insert(DAMAGED, [].as_slice())?;
+            Ok::<_, redb::Error>(txn.commit()?)
+        };
+        contained("commit to", &self.path, change)
     }
 
     /// Takes note that a new index has come to the end of the log.

@@ -29,9 +29,12 @@ impl Sweep for FsStore {
 
     async fn begin_sweep(&self) -> Result<FsRound> {
         self.engine.state().check_writable()?;
-        if let Some(damage) = self.recovery().damaged.first() {
+        let recovery = self.recovery();
+        if !recovery.damaged.is_empty() || recovery.was_damaged_before {
+            let path =
+                recovery.damaged.first().map_or_else(|| self.engine.layout.log_dir(), |d| d.path.clone());
             return Err(Error::DamagedStore {
-                path: damage.path.clone(),
+                path,
                 what: "what the damaged records said is not known: nothing is collected".to_owned(),
             });
         }

@@ -96,12 +96,16 @@ async fn damage_in_an_older_segment_is_reported_and_harms_its_record_alone() {
         assert_eq!(range.path, segment.canonicalize().unwrap());
         assert_eq!(range.range, record.range.start as u64..record.range.end as u64);
         assert_all_but(&store, &[seed]).await;
+        // What kept something may have been there.
+        assert!(matches!(store.begin_sweep().await, Err(Error::DamagedStore { .. })));
         assert!(store.get_tag(&"tag".into()).await.unwrap().is_some());
         assert_eq!(import(&store, seed, SMALL_LEN).await, hash(seed, SMALL_LEN));
         store.shutdown().await.unwrap();
         assert_eq!(fs::read(&segment).unwrap(), damaged);
         let store = open(tiny(copy.path())).await;
         assert_all_but(&store, &[]).await;
+        assert!(store.recovery().damaged.is_empty() && store.recovery().was_damaged_before);
+        assert!(matches!(store.begin_sweep().await, Err(Error::DamagedStore { .. })));
     }
 }
 

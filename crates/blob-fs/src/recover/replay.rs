@@ -83,6 +83,17 @@ impl Replay {
         self.checkpoint
     }
 
+    /// Damage is remembered before anything behind it is committed: a later opening does not come by here again (E53).
+    fn note_damage(
+        &self,
+        segment: u32,
+        range: std::ops::Range<u64>,
+        recovery: &mut Recovery,
+    ) -> Result<(), Stop> {
+        recovery.damaged.push(DamagedRange { path: self.layout.segment(segment), range });
+        Ok(self.index.note_damage()?)
+    }
+
     /// Takes what a scan found.
     pub(super) fn take(
         &mut self,
@@ -93,9 +104,7 @@ impl Replay {
     ) -> Result<(), Stop> {
         let transaction = match scanned {
             Scanned::Damage(damage) => {
-                let path = self.layout.segment(segment);
-                recovery.damaged.push(DamagedRange { path, range: damage.range });
-                return Ok(());
+                return self.note_damage(segment, damage.range, recovery);
             }
             Scanned::Transaction(transaction) => transaction,
         };

@@ -12,7 +12,7 @@ use crate::{
     },
     op::Key,
     overlay::Change,
-    recover::{DamagedRange, Recovery},
+    recover::Recovery,
     row::{BlobRow, Place, TagRow},
     segments::{self, PackedSegment, Segments},
 };
@@ -62,11 +62,7 @@ impl Replay {
         };
         let before = recovery.damaged.len();
         scan::<Stop>(&*file, header, from, limits, &mut |scanned| match scanned {
-            Scanned::Damage(damage) => {
-                let path = self.layout.segment(id);
-                recovery.damaged.push(DamagedRange { path, range: damage.range });
-                Ok(())
-            }
+            Scanned::Damage(damage) => self.note_damage(id, damage.range, recovery),
             Scanned::Transaction(transaction) => {
                 self.changed = true;
                 for record in &transaction.records {
@@ -82,8 +78,7 @@ impl Replay {
             }
         })?;
         if !packed.is_whole && recovery.damaged.len() == before {
-            let path = self.layout.segment(id);
-            recovery.damaged.push(DamagedRange { path, range: packed.size..packed.size });
+            self.note_damage(id, packed.size..packed.size, recovery)?;
         }
         Ok(())
     }
