@@ -185,7 +185,8 @@ fn replay_command(name: &str) -> String {
     let target = env::current_exe().ok().and_then(|path| Some(path.file_stem()?.to_str()?.to_owned()));
     let target = target.as_deref().and_then(|stem| stem.rsplit_once('-')).map_or("TARGET", |(name, _)| name);
     let seed = base_seed();
-    format!("BLOB_CONFORMANCE_SEED={seed} cargo test --test {target} -- --exact '{name}'")
+    let deep = if is_set("DEEP") { "BLOB_CONFORMANCE_DEEP=1 " } else { "" };
+    format!("BLOB_CONFORMANCE_SEED={seed} {deep}cargo test --test {target} -- --exact '{name}'")
 }
 
 /// The report that was asked for.

@@ -112,7 +112,7 @@ impl<S: Clone + Send + Sync + 'static> Job<S> {
         let outcome = match ran {
             Ok(Ok(())) => {
                 catch_unwind(AssertUnwindSafe(|| audit(&backend, trial.dir(), &runtime, trial.patience())))
-                    .unwrap_or(Ok(()))
+                    .unwrap_or_else(|_| Err(Failure::from("the audit panicked")))
             }
             Ok(Err(failure)) => Err(failure),
             // What it said has been gathered.

@@ -32,6 +32,9 @@ pub(super) fn check(file: &File, tree: &Tree, findings: &mut Vec<Finding>) {
             (None, None) => {}
         }
     }
+    if let Some((start, ..)) = quoting {
+        findings.push(Finding::failure(file, start, "a fenced block without an end"));
+    }
 }
 
 #[cfg(test)]
