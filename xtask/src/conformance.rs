@@ -5,7 +5,7 @@ mod matrix;
 mod records;
 
 use std::{
-    env, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -105,11 +105,7 @@ fn command(args: &Args, seed: u64, report: &Path) -> Command {
     command.env("BLOB_CONFORMANCE_SEED", seed.to_string()).env("BLOB_CONFORMANCE_REPORT", report);
     let flags = [("BLOB_CONFORMANCE_DEEP", args.deep), ("BLOB_CONFORMANCE_BLESS", args.bless)];
     command.envs(flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (name, "1")));
-    // Thousands of stores that sync: on a disk the disk is all that is measured. Whoever sets TMPDIR decides.
-    let tmpfs = Path::new("/dev/shm");
-    if env::var_os("TMPDIR").is_none() && tmpfs.is_dir() {
-        command.env("TMPDIR", tmpfs);
-    }
+    sh::on_tmpfs(&mut command);
     command.envs(args.backend.iter().map(|backend| ("BLOB_CONFORMANCE_BACKEND", backend)));
     command
 }

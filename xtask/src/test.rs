@@ -27,6 +27,7 @@ pub(crate) fn workspace(rest: &[String]) -> Result<()> {
         let suite = "package(blob-conformance) and binary(/^(mem|fs|dynamic|controls)$/)";
         command.args(["--filterset", &format!("not ({suite})")]);
     }
+    sh::on_tmpfs(&mut command);
     sh::run(&mut command)
 }
 
