@@ -375,11 +375,11 @@ impl Engine {
         (log.sync().map(|()| appended), Some(begun.elapsed()))
     }
 
-    /// Fails a group and all that is queued. A tag whose removal was seen comes back, which a round of collection that has
-    /// read the tags in the meantime does not know.
+    /// Fails a group and all that is queued. A tag or a hash sequence whose removal was seen comes back, which a round of
+    /// collection that has looked for it in the meantime does not know.
     fn fail(&self, state: &mut State, group: Vec<Txn>, failure: &Failure) {
         let mut failed = group.iter().chain(&state.queue).flat_map(|txn| &txn.ops);
-        if failed.any(|queued| matches!(queued.op, Op::TagDelete { .. })) {
+        if failed.any(|queued| matches!(queued.op, Op::TagDelete { .. } | Op::Delete { .. })) {
             self.pins.spoil_round();
         }
         state.fail(group, failure);

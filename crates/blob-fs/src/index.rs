@@ -6,6 +6,7 @@ mod segments;
 
 use std::{
     fmt,
+    io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
@@ -83,7 +84,7 @@ impl Index {
     ) -> Result<Self> {
         let path = layout.index();
         match (vfs.stat(&path), store_id) {
-            (Err(e), Some(id)) if e.kind() == std::io::ErrorKind::NotFound => {
+            (Err(e), Some(id)) if e.kind() == ErrorKind::NotFound => {
                 Self::create(vfs, layout, id, cache)?;
             }
             (Err(e), _) => return Err(Error::io("look at", path, e)),
@@ -415,7 +416,10 @@ fn contained<T>(
 /// Tells a disk that fails from a file that is no index.
 fn index_error(doing: &'static str, path: &Path, error: redb::Error) -> Error {
     match error {
-        redb::Error::Io(e) if e.kind() != std::io::ErrorKind::InvalidData => Error::io(doing, path, e),
+        // A page that points to beyond the end of the file is damage, too.
+        redb::Error::Io(e) if !matches!(e.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            Error::io(doing, path, e)
+        }
         redb::Error::UpgradeRequired(found) => Error::UnsupportedFormat {
             path: path.to_owned(),
             found: format!("redb file format {found}"),

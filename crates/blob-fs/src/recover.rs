@@ -32,8 +32,9 @@ pub struct Recovery {
     pub torn_bytes: u64,
     /// Ranges of the log that cannot be read. What lay in them is lost to this store; nothing was removed.
     pub damaged: Vec<DamagedRange>,
-    /// An earlier opening has met damage in the log, and nobody has repaired it.
-    pub was_damaged_before: bool,
+    /// This opening or an earlier one has met damage after which it is not known what is kept, and nobody has repaired it:
+    /// nothing is collected.
+    pub holds_collection: bool,
     /// Blobs whose record is fine and whose bytes are damaged or missing; reading them fails.
     pub damaged_blobs: Vec<Hash>,
     /// Files of operations that had not been finished, removed.
@@ -87,7 +88,6 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
         has_index = false;
     }
     recovery.rebuilt_index = !has_index && !segments.log.is_empty();
-    recovery.was_damaged_before = index.is_damaged()?;
     let mut replay = Replay::new(vfs.clone(), layout.clone(), index)?;
     let checkpoint = replay.checkpoint();
     segments.check(&**vfs, &checkpoint, layout)?;
@@ -107,6 +107,7 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
         clean::put_aside(&**vfs, layout, path, &mut recovery)?;
     }
     let (index, published) = replay.finish(&mut recovery)?;
+    recovery.holds_collection = index.is_damaged()?;
     note_segments(&index, &segments)?;
     clean::replaced(&**vfs, layout, &segments.replaced, &mut recovery)?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;

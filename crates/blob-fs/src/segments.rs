@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use blob_traits::{Error, Result};
+use blob_traits::{Error, Hash, Result};
 
 use crate::{
     format::{
         header::{BLOCK, BadHeader, SegmentHeader, SegmentRole, VERSION},
-        record::{HEADER_LEN, PACK_END_LEN, Place, decode_header, kind},
+        record::{Body, HEADER_LEN, PACK_END_LEN, Place, decode_header, kind},
+        scan::{ScanError, ScanFrom, ScanLimits, Scanned, ScannedRecord, SeqRule, SmallPayloads, scan},
     },
     layout::{Layout, parse_segment},
     vfs::{Access, FileRef, Vfs},
@@ -119,11 +120,47 @@ impl Segments {
                 self.log.push(LogSegment { header, size, known_end: None, prev_id, prev_end });
             }
             SegmentRole::Packed { built_at, replaces, history } => {
-                let is_whole = ends_as_packed(file, &header, size)?;
+                let is_whole = ends_as_packed(file, &header, size)?
+                    && self.may_replace(&replaces, file, &header, size)?;
                 self.packed.push(PackedSegment { header, size, built_at, replaces, history, is_whole });
             }
         }
         Ok(())
+    }
+
+    /// Whether a packed segment may take the place of others: while one of them is there, it is read from end to end first.
+    /// Its id is above theirs.
+    fn may_replace(
+        &self,
+        replaces: &[u32],
+        file: &FileRef,
+        header: &SegmentHeader,
+        size: u64,
+    ) -> std::io::Result<bool> {
+        let mut ids = self.log.iter().map(LogSegment::id).chain(self.packed.iter().map(PackedSegment::id));
+        if !ids.any(|id| replaces.contains(&id)) {
+            return Ok(true);
+        }
+        let from = ScanFrom { offset: header.len(), next_seq: header.base_seq };
+        let limits = ScanLimits {
+            known_end: Some(size),
+            checkpoint_seq: u64::MAX,
+            seqs: SeqRule::Ascending,
+            small: SmallPayloads::Read,
+        };
+        let mut is_sound = true;
+        let scanned = scan::<ScanError>(&**file, header, from, limits, &mut |found| {
+            is_sound &= match found {
+                Scanned::Damage(_) => false,
+                Scanned::Transaction(transaction) => transaction.records.iter().all(is_right),
+            };
+            Ok(())
+        });
+        match scanned {
+            Ok(_) => Ok(is_sound),
+            Err(ScanError::Io(e)) => Err(e),
+            Err(_) => Ok(false),
+        }
     }
 
     pub(crate) fn store_id(&self) -> Option<[u8; 16]> {
@@ -193,6 +230,16 @@ impl Segments {
         self.log.retain(|segment| !is_replaced(segment.id()));
         self.packed.retain(|segment| !is_replaced(segment.id()));
         Ok(())
+    }
+}
+
+/// Whether the bytes of a small blob are those of its hash.
+fn is_right(record: &ScannedRecord) -> bool {
+    match &record.body {
+        Body::Small { data_len } => {
+            record.payload.get(..*data_len as usize).is_some_and(|data| Hash::new(data) == record.header.hash)
+        }
+        _ => true,
     }
 }
 

@@ -30,7 +30,7 @@ impl Sweep for FsStore {
     async fn begin_sweep(&self) -> Result<FsRound> {
         self.engine.state().check_writable()?;
         let recovery = self.recovery();
-        if !recovery.damaged.is_empty() || recovery.was_damaged_before {
+        if recovery.holds_collection {
             let path =
                 recovery.damaged.first().map_or_else(|| self.engine.layout.log_dir(), |d| d.path.clone());
             return Err(Error::DamagedStore {

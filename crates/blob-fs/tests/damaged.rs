@@ -104,7 +104,7 @@ async fn damage_in_an_older_segment_is_reported_and_harms_its_record_alone() {
         assert_eq!(fs::read(&segment).unwrap(), damaged);
         let store = open(tiny(copy.path())).await;
         assert_all_but(&store, &[]).await;
-        assert!(store.recovery().damaged.is_empty() && store.recovery().was_damaged_before);
+        assert!(store.recovery().damaged.is_empty() && store.recovery().holds_collection);
         assert!(matches!(store.begin_sweep().await, Err(Error::DamagedStore { .. })));
     }
 }

@@ -12,7 +12,8 @@ pub trait Sweep: Send + Sync {
     type Round: SweepRound;
 
     /// Begins a round. From this moment until the round is dropped, the store notes every act that makes a blob
-    /// reachable: a temporary tag, a tag, an import, a partial blob that is begun, written or completed.
+    /// reachable: a temporary tag, a tag, an import, a partial blob that is begun or completed, and more of a hash sequence
+    /// that the round [watches](SweepRound::watch).
     ///
     /// # Errors
     /// [`Error::SweepInProgress`](crate::Error::SweepInProgress) while another round runs,

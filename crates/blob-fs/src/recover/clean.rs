@@ -52,14 +52,15 @@ pub(super) fn temporaries(
             if !is_file {
                 continue;
             }
-            let cleared = if recovery.damaged.is_empty() {
+            let is_sound = recovery.damaged.is_empty() && !recovery.holds_collection;
+            let cleared = if is_sound {
                 vfs.remove_file(&path).map_err(|e| Error::io("remove", path, e))
             } else {
                 // The record that names it may be what is damaged: nothing that might be data is removed (E6).
                 put_aside(vfs, layout, &path, recovery)
             };
             match cleared {
-                Ok(()) if recovery.damaged.is_empty() => recovery.removed_files += 1,
+                Ok(()) if is_sound => recovery.removed_files += 1,
                 // An import of a store that was dropped in this process may have removed it just now.
                 Ok(()) | Err(Error::FileNotFound { .. }) => {}
                 Err(e) => return Err(e),

@@ -153,6 +153,8 @@ impl Replay {
                     self.set_blob(hash, seq, set(BlobState::Small { size: *data_len }))?;
                 } else {
                     recovery.damaged_blobs.push(hash);
+                    // It may have been a hash sequence, and what it lists is not known any more (E53).
+                    self.index.note_damage()?;
                 }
             }
             Body::Large { size, no, came_from } => {
@@ -223,8 +225,12 @@ impl Replay {
     fn set_blob(&mut self, hash: Hash, seq: u64, change: Change<BlobRow>) -> Result<bool, Stop> {
         let old = self.blob_row(&hash)?;
         if self.is_stale(|| Key::Blob(hash), old.map(|old| old.seq), seq) {
-            // Files of a state that has passed. They should have gone long ago.
-            let stale = change.row().and_then(|stale| orphan(hash, stale.state, old.map(|old| old.state)));
+            // Files of a state that has passed. They should have gone long ago. A copy of what is known has not passed.
+            let is_copy = old.is_some_and(|old| old.seq == seq);
+            let stale = change
+                .row()
+                .filter(|_| !is_copy)
+                .and_then(|stale| orphan(hash, stale.state, old.map(|old| old.state)));
             self.orphans.extend(stale);
             return Ok(false);
         }

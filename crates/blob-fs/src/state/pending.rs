@@ -138,10 +138,15 @@ impl State {
                     let old = self.pending_blob(hash, looked);
                     killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
                     orphans.extend(old.and_then(|(state, _)| orphan(*hash, state, new)));
-                    let (joined, removals) =
-                        self.pending.blobs.remove(hash).map(|p| (p.joined, p.removals)).unwrap_or_default();
+                    let (joined, removals, before) = self
+                        .pending
+                        .blobs
+                        .remove(hash)
+                        .map(|p| (p.joined, p.removals, p.before))
+                        .unwrap_or_default();
                     let removals = removals + usize::from(new.is_none());
-                    let pending = PendingBlob { seq, state: new, before: None, removals, joined };
+                    // What was published of this key while others were queued is what the first of them makes dead.
+                    let pending = PendingBlob { seq, state: new, before, removals, joined };
                     self.pending.blobs.insert(*hash, pending);
                 }
                 Key::Tag(tag) => {
@@ -149,10 +154,11 @@ impl State {
                     killed.push(old.map_or(Killed::Nothing, |(_, killed)| killed));
                     let content = if let Op::TagSet { content, .. } = &op { Some(*content) } else { None };
                     let queued = self.pending.tags.get(tag).map(|pending| pending.removed);
+                    let before = self.pending.tags.get(tag).and_then(|pending| pending.before);
                     // Behind a change that is not seen yet, a removal is not seen either.
                     let hides = content.is_none() && !is_rename && queued != Some(None);
                     let removed = if hides { Some(seq) } else { queued.flatten() };
-                    self.pending.tags.insert(tag.clone(), PendingTag { seq, content, before: None, removed });
+                    self.pending.tags.insert(tag.clone(), PendingTag { seq, content, before, removed });
                 }
             }
         }
