@@ -1,17 +1,22 @@
 //! Listings and tags with a defect.
 
-use std::{collections::VecDeque, ops::Bound};
+use std::{collections::VecDeque, ops::Bound, time::Duration};
 
 use blob_traits::{
     BoxStream, Error, Hash, HashAndFormat, ListBlobs, ReadTags, Result, Store, Tag, TagRange, WriteTags,
     collect,
 };
-use futures_lite::{StreamExt, future::yield_now, stream};
+use futures_lite::{StreamExt, stream};
 
 use super::{Broken, Defect};
 
 /// Longer tags are cut by a store with [`Defect::TagCut`].
 const CUT: usize = 1000;
+
+/// Between two steps somebody else gets his turn for certain.
+async fn pause() {
+    tokio::time::sleep(Duration::from_millis(2)).await;
+}
 
 fn listing<T: Send + 'static>(items: Vec<T>) -> BoxStream<T> {
     Box::pin(stream::iter(items.into_iter().map(Ok)))
@@ -120,7 +125,7 @@ impl<S: Store> WriteTags for Broken<S> {
         }
         for (tag, _) in collect(self.inner.tags(range).await?).await? {
             self.inner.set_tag(tag, None).await?;
-            yield_now().await;
+            pause().await;
         }
         Ok(())
     }
@@ -131,7 +136,7 @@ impl<S: Store> WriteTags for Broken<S> {
             (Defect::MissingTagRenamed, None) => return Ok(()),
             (Defect::RenamedInTwoSteps, Some((_, content))) if from != to => {
                 self.inner.set_tag(from, None).await?;
-                yield_now().await;
+                pause().await;
                 return self.inner.set_tag(to, Some(*content)).await;
             }
             _ => {}
