@@ -64,7 +64,8 @@ pub(crate) struct Figures {
 
 /// Runs everything and prints a table.
 pub(crate) fn compare(args: &Args) -> Result<()> {
-    let head = ["blobs", "", "round s", "x peer", "B/live", "written", "disk", "after", "compact s", "compacted"];
+    let head =
+        ["blobs", "", "round s", "x peer", "B/live", "written", "disk", "after", "compact s", "compacted"];
     println!("{}", row(&head.map(str::to_owned)));
     for &count in &args.count {
         let contenders: &[_] =
