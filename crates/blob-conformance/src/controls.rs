@@ -5,6 +5,7 @@
 //! them.
 
 mod broken;
+mod check;
 mod defect;
 mod entry;
 mod export;

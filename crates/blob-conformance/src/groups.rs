@@ -1,6 +1,6 @@
 //! The cases, in groups. Each is a function whose signature says what it needs of a store.
 
-use blob_traits::{Store, Sweep};
+use blob_traits::{FullStore, Store};
 
 use crate::Group;
 
@@ -22,7 +22,7 @@ pub mod temp_tags;
 pub mod validate_repair;
 
 /// All groups.
-pub fn all<S: Store + Sweep>() -> Vec<Group<S>> {
+pub fn all<S: FullStore>() -> Vec<Group<S>> {
     let mut groups = core();
     groups.push(gc::group());
     groups

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, io, path::Path, pin::Pin, sync::Arc, time::Duration};
 
-use blob_traits::{HashAndFormat, Lifecycle, Result, Store, Sweep, TempTags};
+use blob_traits::{FullStore, HashAndFormat, Lifecycle, Result, TempTags};
 
 use crate::{
     Capability, Group, Home,
@@ -41,7 +41,7 @@ pub(crate) struct End<S> {
     pub(crate) shutdown: fn(S) -> Opening<()>,
 }
 
-impl<S: Store + Sweep> Suite<S> {
+impl<S: FullStore> Suite<S> {
     /// A backend with all capabilities, held to all cases.
     ///
     /// `name` is that of the backend and its configuration (`fs-inline-none`); `open` opens the store in a

@@ -31,9 +31,11 @@
 //! # }
 //! ```
 
+mod check;
 mod committer;
 mod compact;
 mod delete;
+mod demote;
 mod engine;
 mod entry;
 mod export;
@@ -59,6 +61,7 @@ mod reader;
 mod recover;
 mod reference;
 mod row;
+mod scan;
 mod segments;
 mod state;
 mod store;

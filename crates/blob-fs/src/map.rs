@@ -127,6 +127,10 @@ impl BlobStatus for FsStore {
             _ => PartialTree::all_ranges(entry.size().value()),
         }))
     }
+
+    async fn was_demoted(&self, _hash: &Hash) -> Result<bool> {
+        unimplemented!("helper C")
+    }
 }
 
 /// What `get_or_create` found.

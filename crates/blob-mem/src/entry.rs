@@ -30,7 +30,7 @@ pub(crate) struct Blob {
     content: Mutex<Content>,
 }
 
-/// What there is of a blob. From partial it becomes whole, never the other way.
+/// What there is of a blob. From partial it becomes whole, and the other way only where it is demoted.
 pub(crate) enum Content {
     Partial(Pieces),
     /// A partial blob that was deleted. It can be read, and not written.
@@ -68,40 +68,58 @@ impl Blob {
     }
 
     pub(crate) fn present_ranges(&self) -> ChunkRanges {
-        match &*self.content() {
-            Content::Whole(whole) => PartialTree::all_ranges(whole.data.len() as u64),
-            Content::Partial(pieces) | Content::Removed(pieces) => pieces.tree().present_ranges(),
-        }
+        self.content().present_ranges()
     }
 
     fn size(&self) -> BaoBlobSize {
-        match &*self.content() {
-            Content::Whole(whole) => BaoBlobSize::Verified(whole.data.len() as u64),
-            Content::Partial(pieces) | Content::Removed(pieces) => pieces.tree().size(),
-        }
+        self.content().size()
     }
 
     fn read(&self, offset: u64, len: usize) -> Result<Bytes> {
-        match &*self.content() {
-            Content::Whole(whole) => {
+        self.content().read(self.hash, offset, len)
+    }
+
+    fn pair(&self, parent: StoredParent) -> Option<Pair> {
+        self.content().pair(parent)
+    }
+}
+
+impl Content {
+    pub(crate) fn present_ranges(&self) -> ChunkRanges {
+        match self {
+            Self::Whole(whole) => PartialTree::all_ranges(whole.data.len() as u64),
+            Self::Partial(pieces) | Self::Removed(pieces) => pieces.tree().present_ranges(),
+        }
+    }
+
+    pub(crate) fn size(&self) -> BaoBlobSize {
+        match self {
+            Self::Whole(whole) => BaoBlobSize::Verified(whole.data.len() as u64),
+            Self::Partial(pieces) | Self::Removed(pieces) => pieces.tree().size(),
+        }
+    }
+
+    pub(crate) fn read(&self, hash: Hash, offset: u64, len: usize) -> Result<Bytes> {
+        match self {
+            Self::Whole(whole) => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(whole.data.len());
                 let end = start.saturating_add(len).min(whole.data.len());
                 Ok(whole.data.slice(start..end))
             }
-            Content::Partial(pieces) | Content::Removed(pieces) => pieces.read(self.hash, offset, len),
+            Self::Partial(pieces) | Self::Removed(pieces) => pieces.read(hash, offset, len),
         }
     }
 
-    fn pair(&self, parent: StoredParent) -> Option<Pair> {
-        match &*self.content() {
-            Content::Whole(whole) => {
+    pub(crate) fn pair(&self, parent: StoredParent) -> Option<Pair> {
+        match self {
+            Self::Whole(whole) => {
                 let position = usize::try_from(parent.pre_order(whole.data.len() as u64)?).ok()?;
                 let [left, right] = whole.outboard.as_chunks().0.get(position * 2..position * 2 + 2)? else {
                     return None;
                 };
                 Some((blake3::Hash::from_bytes(*left), blake3::Hash::from_bytes(*right)))
             }
-            Content::Partial(pieces) | Content::Removed(pieces) => pieces.pair(parent),
+            Self::Partial(pieces) | Self::Removed(pieces) => pieces.pair(parent),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! # Map
 //!
 //! [`MemStore`] is the store, [`MemOptions`] its limits, [`MemEntry`] the handle to a blob. Inside, a verb has a file
-//! of its name: `import`, `export`, `list`, `tags`, `delete`, `sweep`, `lifecycle`; `partial` writes blobs piece by piece, and
+//! of its name: `import`, `export`, `list`, `tags`, `delete`, `sweep`, `scan`, `demote`, `check`, `lifecycle`; `partial` writes blobs piece by piece, and
 //! everything that makes a blob reachable goes through `pins`.
 //!
 //! # What is kept
@@ -32,7 +32,9 @@
 //! # }
 //! ```
 
+mod check;
 mod delete;
+mod demote;
 mod entry;
 mod export;
 mod import;
@@ -40,6 +42,7 @@ mod lifecycle;
 mod list;
 mod partial;
 mod pins;
+mod scan;
 mod store;
 mod sweep;
 mod tags;

@@ -20,6 +20,8 @@ const LARGE: u64 = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Pieces {
     tree: PartialTree,
+    /// It was complete, or had more, until repair took that back.
+    demoted: bool,
     /// By their first chunk. They do not overlap; each starts at a chunk and ends at one or at the blob's end.
     data: BTreeMap<u64, Bytes>,
     pairs: BTreeMap<StoredParent, Pair>,
@@ -27,7 +29,32 @@ pub(crate) struct Pieces {
 
 impl Pieces {
     pub(crate) fn new(size: u64) -> Self {
-        Self { tree: PartialTree::new(size), data: BTreeMap::new(), pairs: BTreeMap::new() }
+        Self::over(PartialTree::new(size), false)
+    }
+
+    fn over(tree: PartialTree, demoted: bool) -> Self {
+        Self { tree, demoted, data: BTreeMap::new(), pairs: BTreeMap::new() }
+    }
+
+    /// Takes what is not lost of a blob whose bytes and pairs others have.
+    pub(crate) fn demoted(
+        tree: PartialTree,
+        read: impl Fn(Range<u64>) -> Bytes,
+        pair: impl Fn(StoredParent) -> Option<Pair>,
+    ) -> Self {
+        let mut pieces = Self::over(tree, true);
+        for run in pieces.tree.present_ranges().boundaries().chunks(2) {
+            let [start, end] = run else { continue };
+            let bytes = read(start.to_bytes()..end.to_bytes().min(pieces.tree.size().value()));
+            pieces.data.insert(start.0, bytes);
+        }
+        let pairs = pieces.tree.parents().filter_map(|parent| Some((parent, pair(parent)?)));
+        pieces.pairs = pairs.collect();
+        pieces
+    }
+
+    pub(crate) fn was_demoted(&self) -> bool {
+        self.demoted
     }
 
     /// How many bytes there are.

@@ -149,4 +149,12 @@ impl BlobStatus for MemStore {
         let state = self.state()?;
         Ok(self.find(&state, *hash).map(|blob| blob.present_ranges()))
     }
+
+    async fn was_demoted(&self, hash: &Hash) -> Result<bool> {
+        let state = self.state()?;
+        Ok(state.blobs.get(hash).is_some_and(|blob| match &*blob.content() {
+            Content::Partial(pieces) => pieces.was_demoted(),
+            Content::Removed(_) | Content::Whole(_) => false,
+        }))
+    }
 }

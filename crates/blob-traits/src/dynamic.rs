@@ -12,9 +12,10 @@ use bao_tree::ChunkRanges;
 
 use self::erased::ErasedStore;
 use crate::{
-    BlobStatus, BoxStream, Delete, EntryStatus, Export, ExportOptions, ExportProgress, Hash, HashAndFormat,
-    Import, ImportOptions, ImportProgress, ImportSource, Lifecycle, ListBlobs, Map, MapMut, Progress,
-    ReadTags, Result, Store, Sweep, Tag, TagRange, TempTag, TempTags, WriteTags,
+    BlobStatus, BoxStream, CheckMode, ConsistencyCheck, ConsistencyCheckProgress, Damage, Delete, Demote,
+    EntryStatus, Export, ExportOptions, ExportProgress, FullStore, Hash, HashAndFormat, Import,
+    ImportOptions, ImportProgress, ImportSource, Lifecycle, ListBlobs, Map, MapMut, Progress, ReadTags,
+    Result, Scan, ScanBlobs, ScanOf, Sweep, Tag, TagRange, TempTag, TempTags, WriteTags,
 };
 
 pub use entry::{DynEntry, DynEntryMut};
@@ -29,7 +30,7 @@ pub use writer::DynBatchWriter;
 /// entry, a reader, an outboard or a writer. A clone is another handle to the same store.
 ///
 /// One thing can go wrong that the compiler would have refused otherwise:
-/// [`insert_complete`](MapMut::insert_complete) fails with [`Error::ForeignEntry`](crate::Error::ForeignEntry) when the
+/// [`insert_complete`](MapMut::insert_complete) and [`demote`](Demote::demote) fail with [`Error::ForeignEntry`](crate::Error::ForeignEntry) when the
 /// entry comes from a `DynStore` over another type of store.
 ///
 /// # Example
@@ -37,7 +38,7 @@ pub use writer::DynBatchWriter;
 /// ```
 /// use blob_traits::{BlobFormat, Hash, Result, dynamic::DynStore, prelude::*};
 ///
-/// fn choose(in_memory: bool, memory: impl Store + Sweep, disk: impl Store + Sweep) -> DynStore {
+/// fn choose(in_memory: bool, memory: impl FullStore, disk: impl FullStore) -> DynStore {
 ///     if in_memory { DynStore::new(memory) } else { DynStore::new(disk) }
 /// }
 ///
@@ -53,7 +54,7 @@ pub struct DynStore(Arc<dyn ErasedStore>);
 
 impl DynStore {
     /// Hides the type of a store.
-    pub fn new(store: impl Store + Sweep) -> Self {
+    pub fn new(store: impl FullStore) -> Self {
         Self(Arc::new(store))
     }
 }
@@ -93,6 +94,32 @@ impl BlobStatus for DynStore {
 
     async fn present_ranges(&self, hash: &Hash) -> Result<Option<ChunkRanges>> {
         self.0.present_ranges(*hash).await
+    }
+
+    async fn was_demoted(&self, hash: &Hash) -> Result<bool> {
+        self.0.was_demoted(*hash).await
+    }
+}
+
+impl ScanBlobs for DynStore {
+    async fn scan(&self, which: ScanOf) -> Result<Scan<DynEntry>> {
+        self.0.scan(which).await
+    }
+}
+
+impl Demote for DynStore {
+    async fn demote(&self, entry: DynEntry, damage: Damage) -> Result<Option<DynEntryMut>> {
+        self.0.demote(entry, damage).await
+    }
+}
+
+impl ConsistencyCheck for DynStore {
+    async fn consistency_check(
+        &self,
+        mode: CheckMode,
+        progress: Progress<ConsistencyCheckProgress>,
+    ) -> Result<()> {
+        self.0.consistency_check(mode, progress).await
     }
 }
 

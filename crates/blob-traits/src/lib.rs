@@ -9,8 +9,9 @@
 //!   [`EntryStatus`], [`BaoBlobSize`].
 //! - Capabilities, which backends implement: [`Map`] and [`MapEntry`] look up and read; [`BlobStatus`], [`ListBlobs`],
 //!   [`ReadTags`] tell; [`MapMut`], [`MapEntryMut`] and [`BaoBatchWriter`] write partial blobs; [`Import`] and [`Export`]
-//!   move whole ones; [`WriteTags`], [`TempTags`], [`Delete`] decide what stays; [`Lifecycle`] ends.
-//! - [`ReadableStore`] and [`Store`] are aliases over them. Generic code imports `Store`; code over a concrete backend
+//!   move whole ones; [`WriteTags`], [`TempTags`], [`Delete`], [`Sweep`] decide what stays; [`ScanBlobs`], [`Demote`] and
+//!   [`ConsistencyCheck`] are what proving and repairing rest on; [`Lifecycle`] ends.
+//! - [`ReadableStore`], [`Store`] and [`FullStore`] are aliases over them. Generic code imports `Store`; code over a concrete backend
 //!   imports the [`prelude`].
 //! - Conveniences are blanket extension traits: [`MapExt`], [`MapMutExt`], [`ImportExt`], [`ExportExt`],
 //!   [`ReadTagsExt`], [`WriteTagsExt`].
@@ -43,7 +44,9 @@
 
 mod blob_size;
 pub mod blocking;
+mod check;
 mod collection;
+mod demote;
 pub mod dynamic;
 mod entry;
 mod error;
@@ -64,6 +67,7 @@ mod progress;
 mod range_spec;
 mod read_only;
 mod reader;
+mod scan;
 mod store;
 mod sweep;
 mod sync;
@@ -75,7 +79,9 @@ pub use bao_tree;
 pub use range_collections;
 
 pub use blob_size::{BaoBlobSize, EntryStatus};
+pub use check::{CheckMode, ConsistencyCheck, ConsistencyCheckProgress, ReportLevel};
 pub use collection::{Collection, CollectionError};
+pub use demote::{Damage, Demote};
 pub use entry::{BaoBatchWriter, FallibleProgressBatchWriter, MapEntry, MapEntryMut, ReadBlob};
 pub use error::{Error, ErrorInfo, InvalidBatch, Result};
 pub use export::{ExistingTarget, Export, ExportFormat, ExportMode, ExportOptions, ExportProgress};
@@ -95,7 +101,8 @@ pub use progress::{Cancelled, Progress};
 pub use range_spec::{RangeSpec, RangeSpecError};
 pub use read_only::{ReadOnly, ReadOnlyEntry};
 pub use reader::BlobReader;
-pub use store::{ReadableStore, Store};
+pub use scan::{Scan, ScanBlobs, ScanOf, Scanned, scan_by_hash};
+pub use store::{FullStore, ReadableStore, Store};
 pub use sweep::{Sweep, SweepBatch, SweepRound, Swept};
 pub use tag::{MAX_TAG_LEN, Tag, TagRange};
 pub use temp_tag::{CoveredHashes, Refused, SweepEpoch, TempTag, TempTagRegistry};
@@ -108,9 +115,10 @@ pub mod tree {
 /// All traits, for code over a concrete backend.
 pub mod prelude {
     pub use crate::{
-        BaoBatchWriter, BlobStatus, Delete, Export, ExportExt, Import, ImportExt, Lifecycle, ListBlobs, Map,
-        MapEntry, MapEntryMut, MapExt, MapMut, MapMutExt, ReadBlob, ReadTags, ReadTagsExt, ReadableStore,
-        Store, Sweep, SweepRound, TempTags, WriteTags, WriteTagsExt,
+        BaoBatchWriter, BlobStatus, ConsistencyCheck, Delete, Demote, Export, ExportExt, FullStore, Import,
+        ImportExt, Lifecycle, ListBlobs, Map, MapEntry, MapEntryMut, MapExt, MapMut, MapMutExt, ReadBlob,
+        ReadTags, ReadTagsExt, ReadableStore, ScanBlobs, Store, Sweep, SweepRound, TempTags, WriteTags,
+        WriteTagsExt,
     };
 }
 

@@ -26,6 +26,12 @@ pub trait BlobStatus: Send + Sync {
     /// Returns the chunks that are present by the recorded state, all of them for a complete blob, or `None` for an
     /// absent one. What a resumed download starts from.
     fn present_ranges(&self, hash: &Hash) -> impl Future<Output = Result<Option<ChunkRanges>>> + Send;
+
+    /// Tells whether a blob is partial because it was [demoted](crate::Demote), and not because it is still on its way.
+    /// As long as that is so, a hash sequence may list blobs that nobody can name any more: collection keeps off.
+    ///
+    /// A backend that cannot demote returns `false`.
+    fn was_demoted(&self, hash: &Hash) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// Writes partial blobs and promotes them.

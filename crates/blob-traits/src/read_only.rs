@@ -5,8 +5,9 @@ use std::{io, path::PathBuf};
 use bao_tree::ChunkRanges;
 
 use crate::{
-    BaoBlobSize, BlobStatus, BoxStream, EntryStatus, Export, ExportMode, ExportOptions, ExportProgress, Hash,
-    HashAndFormat, ListBlobs, Map, MapEntry, Progress, ReadTags, Result, Tag, TagRange, TempTag, TempTags,
+    BaoBlobSize, BlobStatus, BoxStream, CheckMode, ConsistencyCheck, ConsistencyCheckProgress, EntryStatus,
+    Export, ExportMode, ExportOptions, ExportProgress, Hash, HashAndFormat, ListBlobs, Map, MapEntry,
+    Progress, ReadTags, Result, Scan, ScanBlobs, ScanOf, Tag, TagRange, TempTag, TempTags,
 };
 
 /// Takes from a store all that writes: a [`ReadableStore`](crate::ReadableStore), and no more.
@@ -14,8 +15,8 @@ use crate::{
 /// For handing a store to code that is to read it alone, and an example of a store over another one: a capability
 /// that is left out is missing at compile time. What others do to the store inside shows here at once.
 ///
-/// Every call goes to the store inside as it is, except for exports: with [`ExportMode::TryReference`] they would
-/// move blobs out of the store, so that they copy instead. Temporary tags are allowed, as they keep alive what is being
+/// Every call goes to the store inside as it is, with two exceptions: exports with [`ExportMode::TryReference`] would move
+/// blobs out of the store, so that they copy instead, and a consistency check reports what it would repair. Temporary tags are allowed, as they keep alive what is being
 /// read.
 ///
 /// # Example
@@ -98,6 +99,26 @@ impl<S: BlobStatus> BlobStatus for ReadOnly<S> {
 
     async fn present_ranges(&self, hash: &Hash) -> Result<Option<ChunkRanges>> {
         self.0.present_ranges(hash).await
+    }
+
+    async fn was_demoted(&self, hash: &Hash) -> Result<bool> {
+        self.0.was_demoted(hash).await
+    }
+}
+
+impl<S: ScanBlobs> ScanBlobs for ReadOnly<S> {
+    async fn scan(&self, which: ScanOf) -> Result<Scan<Self::Entry>> {
+        Ok(self.0.scan(which).await?.map(ReadOnlyEntry))
+    }
+}
+
+impl<S: ConsistencyCheck> ConsistencyCheck for ReadOnly<S> {
+    async fn consistency_check(
+        &self,
+        _: CheckMode,
+        progress: Progress<ConsistencyCheckProgress>,
+    ) -> Result<()> {
+        self.0.consistency_check(CheckMode::Report, progress).await
     }
 }
 

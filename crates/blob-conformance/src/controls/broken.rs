@@ -64,7 +64,7 @@ impl<S: Store> Broken<S> {
         &self.notes
     }
 
-    fn entry<E: MapEntry>(&self, inner: E) -> BrokenEntry<E> {
+    pub(super) fn entry<E: MapEntry>(&self, inner: E) -> BrokenEntry<E> {
         let file = lock(&self.notes.files).get(&inner.hash()).cloned();
         let reading = Reading { defect: self.defect, file, readers: self.notes.readers.clone() };
         let notes = self.notes.clone();
@@ -127,6 +127,10 @@ impl<S: Store> BlobStatus for Broken<S> {
     async fn present_ranges(&self, hash: &Hash) -> Result<Option<ChunkRanges>> {
         let present = self.inner.present_ranges(hash).await?;
         Ok(if self.is(Defect::AllIsPresent) { present.map(|_| ChunkRanges::all()) } else { present })
+    }
+
+    async fn was_demoted(&self, hash: &Hash) -> Result<bool> {
+        self.inner.was_demoted(hash).await
     }
 }
 

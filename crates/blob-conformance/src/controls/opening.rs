@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use blob_traits::{Delete, Hash, HashAndFormat, Result, Store, Sweep, TempTags, dynamic::DynStore};
+use blob_traits::{Delete, FullStore, Hash, HashAndFormat, Result, TempTags, dynamic::DynStore};
 
 use super::{Broken, Defect, broken::lock};
 use crate::{Home, Suite, groups, suite::Backend};
@@ -31,7 +31,7 @@ impl<S> Default for Past<S> {
     }
 }
 
-impl<S: Store + Sweep> Suite<S> {
+impl<S: FullStore> Suite<S> {
     /// The same backend with a defect, or none, held to all cases.
     pub(crate) fn broken(&self, defect: Option<Defect>) -> Suite<DynStore> {
         let open = self.backend.open.clone();
@@ -58,7 +58,7 @@ fn seen(home: &Home, defect: Defect) -> Home {
     if defect == Defect::LimitIgnored { home.without_limit() } else { home.clone() }
 }
 
-async fn open_broken<S: Store + Sweep>(
+async fn open_broken<S: FullStore>(
     home: &Home,
     defect: Defect,
     opening: impl Future<Output = Result<S>>,

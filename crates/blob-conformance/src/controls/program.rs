@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use blob_traits::{Store, Sweep, dynamic::DynStore};
+use blob_traits::{FullStore, dynamic::DynStore};
 use libtest_mimic::{Arguments, Failed, Trial as Test};
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ struct Record<'a> {
 
 impl Controls {
     /// Breaks a sound store that is quick to make, and for those defects that need it one on disk.
-    pub fn new<Q: Store + Sweep, D: Store + Sweep>(quick: &Suite<Q>, on_disk: &Suite<D>) -> Self {
+    pub fn new<Q: FullStore, D: FullStore>(quick: &Suite<Q>, on_disk: &Suite<D>) -> Self {
         let sound = [(None, quick.broken(None)), (None, on_disk.broken(None))];
         let broken = Defect::ALL.iter().map(|&defect| {
             let is_on_disk = defect.needs_a_disk();

@@ -9,9 +9,9 @@ use std::{
 use bao_tree::ChunkRanges;
 use blob_mem::{MemEntry, MemStore};
 use blob_traits::{
-    BoxStream, EntryStatus, Error, ExistingTarget, ExportOptions, ExportProgress, Hash, HashAndFormat,
-    ImportOptions, ImportProgress, ImportSource, Progress, Result, Tag, TagRange, TempTag, collect,
-    prelude::*,
+    BoxStream, CheckMode, ConsistencyCheckProgress, EntryStatus, Error, ExistingTarget, ExportOptions,
+    ExportProgress, Hash, HashAndFormat, ImportOptions, ImportProgress, ImportSource, Progress, Result, Tag,
+    TagRange, TempTag, collect, prelude::*,
 };
 use tokio::task::yield_now;
 
@@ -96,6 +96,20 @@ impl BlobStatus for Broken {
 
     async fn present_ranges(&self, hash: &Hash) -> Result<Option<ChunkRanges>> {
         self.inner.present_ranges(hash).await
+    }
+
+    async fn was_demoted(&self, hash: &Hash) -> Result<bool> {
+        self.inner.was_demoted(hash).await
+    }
+}
+
+impl ConsistencyCheck for Broken {
+    async fn consistency_check(
+        &self,
+        mode: CheckMode,
+        progress: Progress<ConsistencyCheckProgress>,
+    ) -> Result<()> {
+        self.inner.consistency_check(mode, progress).await
     }
 }
 

@@ -57,6 +57,12 @@ impl DynEntry {
     pub(super) fn new(entry: impl MapEntry) -> Self {
         Self(Arc::new(entry))
     }
+
+    /// Returns the entry inside, which must be of the type that the store inside knows.
+    pub(super) fn into_inner<E: MapEntry>(self) -> Result<E> {
+        let hash = self.0.hash();
+        downcast(self.0, hash)
+    }
 }
 
 impl DynEntryMut {
@@ -67,9 +73,12 @@ impl DynEntryMut {
     /// Returns the entry inside, which must be of the type that the store inside knows.
     pub(super) fn into_inner<E: MapEntryMut>(self) -> Result<E> {
         let hash = self.0.hash();
-        let entry: Arc<dyn Any + Send + Sync> = self.0;
-        entry.downcast().map(Arc::unwrap_or_clone).map_err(|_| Error::ForeignEntry { hash })
+        downcast(self.0, hash)
     }
+}
+
+fn downcast<E: MapEntry>(entry: Arc<dyn Any + Send + Sync>, hash: Hash) -> Result<E> {
+    entry.downcast().map(Arc::unwrap_or_clone).map_err(|_| Error::ForeignEntry { hash })
 }
 
 impl MapEntry for DynEntry {

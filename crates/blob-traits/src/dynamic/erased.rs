@@ -6,15 +6,16 @@ use bao_tree::ChunkRanges;
 
 use super::{DynEntry, DynEntryMut, DynRound};
 use crate::{
-    BlobStatus, BoxStream, Delete, EntryStatus, Export, ExportOptions, ExportProgress, Hash, HashAndFormat,
-    Import, ImportOptions, ImportProgress, ImportSource, Lifecycle, ListBlobs, Map, MapMut, Progress,
-    ReadTags, Result, Store, Sweep, Tag, TagRange, TempTag, TempTags, WriteTags,
+    BlobStatus, BoxStream, CheckMode, ConsistencyCheck, ConsistencyCheckProgress, Damage, Delete, Demote,
+    EntryStatus, Export, ExportOptions, ExportProgress, FullStore, Hash, HashAndFormat, Import,
+    ImportOptions, ImportProgress, ImportSource, Lifecycle, ListBlobs, Map, MapMut, Progress, ReadTags,
+    Result, Scan, ScanBlobs, ScanOf, Sweep, Tag, TagRange, TempTag, TempTags, WriteTags,
 };
 
 /// A boxed future that can be sent.
 pub(super) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// All of [`Store`] and [`Sweep`]. Methods have the names that they have there; arguments are what the generic ones convert into.
+/// All of [`FullStore`]. Methods have the names that they have there; arguments are what the generic ones convert into.
 pub(super) trait ErasedStore: Debug + Send + Sync {
     fn get(&self, hash: Hash) -> BoxFuture<'_, Result<Option<DynEntry>>>;
     fn get_mut(&self, hash: Hash) -> BoxFuture<'_, Result<Option<DynEntryMut>>>;
@@ -23,6 +24,14 @@ pub(super) trait ErasedStore: Debug + Send + Sync {
     fn entry_status(&self, hash: Hash) -> BoxFuture<'_, Result<EntryStatus>>;
     fn entry_status_sync(&self, hash: Hash) -> Result<EntryStatus>;
     fn present_ranges(&self, hash: Hash) -> BoxFuture<'_, Result<Option<ChunkRanges>>>;
+    fn was_demoted(&self, hash: Hash) -> BoxFuture<'_, Result<bool>>;
+    fn scan(&self, which: ScanOf) -> BoxFuture<'_, Result<Scan<DynEntry>>>;
+    fn demote(&self, entry: DynEntry, damage: Damage) -> BoxFuture<'_, Result<Option<DynEntryMut>>>;
+    fn consistency_check(
+        &self,
+        mode: CheckMode,
+        progress: Progress<ConsistencyCheckProgress>,
+    ) -> BoxFuture<'_, Result<()>>;
     fn blobs(&self) -> BoxFuture<'_, Result<BoxStream<Hash>>>;
     fn partial_blobs(&self) -> BoxFuture<'_, Result<BoxStream<Hash>>>;
     fn tags(&self, range: TagRange) -> BoxFuture<'_, Result<BoxStream<(Tag, HashAndFormat)>>>;
@@ -51,7 +60,7 @@ pub(super) trait ErasedStore: Debug + Send + Sync {
     fn shutdown(&self) -> BoxFuture<'_, Result<()>>;
 }
 
-impl<S: Store + Sweep> ErasedStore for S {
+impl<S: FullStore> ErasedStore for S {
     fn get(&self, hash: Hash) -> BoxFuture<'_, Result<Option<DynEntry>>> {
         Box::pin(async move { Ok(Map::get(self, &hash).await?.map(DynEntry::new)) })
     }
@@ -78,6 +87,28 @@ impl<S: Store + Sweep> ErasedStore for S {
 
     fn present_ranges(&self, hash: Hash) -> BoxFuture<'_, Result<Option<ChunkRanges>>> {
         Box::pin(async move { BlobStatus::present_ranges(self, &hash).await })
+    }
+
+    fn was_demoted(&self, hash: Hash) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move { BlobStatus::was_demoted(self, &hash).await })
+    }
+
+    fn scan(&self, which: ScanOf) -> BoxFuture<'_, Result<Scan<DynEntry>>> {
+        Box::pin(async move { Ok(ScanBlobs::scan(self, which).await?.map(DynEntry::new)) })
+    }
+
+    fn demote(&self, entry: DynEntry, damage: Damage) -> BoxFuture<'_, Result<Option<DynEntryMut>>> {
+        Box::pin(
+            async move { Ok(Demote::demote(self, entry.into_inner()?, damage).await?.map(DynEntryMut::new)) },
+        )
+    }
+
+    fn consistency_check(
+        &self,
+        mode: CheckMode,
+        progress: Progress<ConsistencyCheckProgress>,
+    ) -> BoxFuture<'_, Result<()>> {
+        Box::pin(ConsistencyCheck::consistency_check(self, mode, progress))
     }
 
     fn blobs(&self) -> BoxFuture<'_, Result<BoxStream<Hash>>> {
