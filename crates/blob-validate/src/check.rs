@@ -1,0 +1,186 @@
+//! Looking at one blob: in one go where it is small, in several places at once where it is large.
+
+use std::sync::Arc;
+
+use bao_tree::ChunkRanges;
+use blob_traits::{
+    BlobStatus, EntryStatus, ErrorInfo, MapEntry, Result,
+    blocking::{Alive, Watch, unblock},
+};
+use futures_buffered::FuturesUnorderedBounded;
+use futures_lite::StreamExt;
+
+use crate::{
+    DamagedBlob,
+    inspect::{Cv, Findings, Inspection},
+    limits::Limits,
+    pieces::{Opened, Pieces, ReadAhead},
+    report::n_bytes,
+    subtree::{GROUP, Subtree, whole_groups},
+};
+
+/// A blob over this size is looked at in parts of about this size.
+const PART: u64 = 8 << 20;
+
+/// What was found of a blob.
+#[derive(Debug)]
+pub(crate) struct Looked {
+    pub(crate) size: u64,
+    pub(crate) status: EntryStatus,
+    /// What was recorded as present, in whole chunk groups.
+    pub(crate) present: ChunkRanges,
+    pub(crate) findings: Findings,
+    /// How many bytes are stored, where that is another number than the size of a complete blob.
+    pub(crate) stored_len: Option<u64>,
+}
+
+impl Looked {
+    pub(crate) fn is_sound(&self) -> bool {
+        self.findings.is_sound() && self.stored_len.is_none()
+    }
+
+    /// Whether something is wrong that costs no data.
+    pub(crate) fn has_bad_tree(&self) -> bool {
+        !self.findings.mended.is_empty() || self.stored_len.is_some()
+    }
+
+    /// What is valid, in whole chunk groups.
+    pub(crate) fn valid(&self) -> ChunkRanges {
+        &(&self.present - &self.findings.bad) - &self.findings.unreadable
+    }
+
+    pub(crate) fn to_damage(&self, hash: blob_traits::Hash) -> DamagedBlob {
+        DamagedBlob {
+            hash,
+            size: self.size,
+            status: self.status,
+            path: None,
+            bad: self.findings.bad.clone(),
+            unreadable: self.findings.unreadable.clone(),
+            n_bad_pairs: self.findings.mended.len() as u64 + self.findings.n_lost_pairs,
+            stored_len: self.stored_len,
+            error: self.findings.error.as_ref().map(ErrorInfo::from),
+        }
+    }
+}
+
+/// One part of a blob that is to be looked at.
+struct Part {
+    tree: Subtree,
+    expected: Cv,
+}
+
+/// Looks at all that is there of a blob. `on_bytes` is told how many bytes have been looked at.
+///
+/// # Errors
+/// Those that concern the store as a whole. What is wrong with the blob is in the answer.
+pub(crate) async fn look_at<S, E>(
+    store: &S,
+    entry: &E,
+    limits: &Limits,
+    mut on_bytes: impl FnMut(u64) -> Result<()>,
+) -> Result<Looked>
+where
+    S: BlobStatus,
+    E: MapEntry,
+{
+    let is_complete = entry.is_complete();
+    let size = entry.size().value();
+    let all = whole_groups(&ChunkRanges::all(), size);
+    let present = if is_complete {
+        all
+    } else {
+        let present = store.present_ranges(&entry.hash()).await?.unwrap_or_else(ChunkRanges::empty);
+        whole_groups(&present, size)
+    };
+    let only = (!is_complete).then(|| Arc::new(present.clone()));
+    // Dropped with this future, which the work on other threads notices.
+    let alive = Alive::default();
+    let at_once = if size <= PART { n_bytes(&present, size) } else { 0 };
+    let permit = limits.admit(at_once).await;
+    let (watch, opened, ranges) = (alive.watch(), entry.clone(), only.clone());
+    let top = unblock(move || look_at_top(&opened, size, ranges.as_deref(), &watch)).await?;
+    drop(permit);
+    let Top { mut findings, parts, stored_len } = top;
+    let mut n_looked = at_once;
+    let mut running = FuturesUnorderedBounded::new(limits.jobs.max(1));
+    let mut parts = parts.into_iter();
+    loop {
+        while running.len() < limits.jobs.max(1)
+            && let Some(part) = parts.next()
+        {
+            let (watch, entry, ranges) = (alive.watch(), entry.clone(), only.clone());
+            running.push(async move {
+                let bytes = part.tree.bytes();
+                let len = bytes.end - bytes.start;
+                let _permit = limits.admit(len).await;
+                let found = unblock(move || look_at_part(&entry, &part, ranges.as_deref(), &watch)).await?;
+                Ok::<_, blob_traits::Error>((len, found))
+            });
+        }
+        let Some(done) = running.next().await else { break };
+        let (len, found) = done?;
+        findings.join(found);
+        n_looked += len;
+        on_bytes(n_looked.min(size))?;
+    }
+    findings.bad &= present.clone();
+    findings.unreadable &= present.clone();
+    let tree = bao_tree::BaoTree::new(size, blob_traits::BLOCK_SIZE);
+    findings.mended.sort_by_key(|parent| tree.pre_order_offset(parent.node));
+    let status = if is_complete { EntryStatus::Complete } else { EntryStatus::Partial };
+    let stored_len = stored_len.filter(|stored| is_complete && *stored != size);
+    Ok(Looked { size, status, present, findings, stored_len })
+}
+
+/// What looking at the top of a tree has brought.
+#[derive(Default)]
+struct Top {
+    findings: Findings,
+    /// What is still to be looked at.
+    parts: Vec<Part>,
+    stored_len: Option<u64>,
+}
+
+/// Looks at the top of a tree, down to parts that can be looked at side by side; at all of a small blob.
+fn look_at_top<E: MapEntry>(entry: &E, size: u64, only: Option<&ChunkRanges>, watch: &Watch) -> Result<Top> {
+    let mut top = Top::default();
+    let whole = Subtree::whole(size);
+    let mut pieces = match Opened::new(entry, ReadAhead::Window) {
+        Ok(pieces) => pieces,
+        Err(e) => {
+            top.findings.lose(&whole, e)?;
+            return Ok(top);
+        }
+    };
+    top.stored_len = pieces.stored_len().ok().flatten();
+    let mut open = vec![(whole, *entry.hash().as_bytes())];
+    let mut inspection = Inspection::new(&mut pieces, &mut top.findings).only(only).watched(watch);
+    while let Some((tree, expected)) = open.pop() {
+        if size <= PART {
+            inspection.run(&tree, &expected)?;
+        } else if tree.n_groups() * GROUP <= PART {
+            top.parts.push(Part { tree, expected });
+        } else if let Some([left, right]) = inspection.open(&tree, &expected)? {
+            open.extend([right, left]);
+        }
+    }
+    Ok(top)
+}
+
+fn look_at_part<E: MapEntry>(
+    entry: &E,
+    part: &Part,
+    only: Option<&ChunkRanges>,
+    watch: &Watch,
+) -> Result<Findings> {
+    let mut findings = Findings::default();
+    match Opened::new(entry, ReadAhead::Window) {
+        Ok(mut pieces) => Inspection::new(&mut pieces, &mut findings)
+            .only(only)
+            .watched(watch)
+            .run(&part.tree, &part.expected)?,
+        Err(e) => findings.lose(&part.tree, e)?,
+    }
+    Ok(findings)
+}

@@ -1,0 +1,185 @@
+//! Filling lost ranges from sources: everything is proved before it is written.
+
+use std::{
+    ops::Range,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use bao_tree::{
+    ChunkNum, ChunkRanges,
+    io::{BaoContentItem, Leaf, Parent},
+};
+use blob_traits::{
+    BaoBatchWriter, Error, Hash, MapEntry, MapEntryMut, MapMut, MapMutExt, Result,
+    blocking::{Alive, Watch, unblock},
+};
+use bytes::Bytes;
+use futures_lite::future::block_on;
+use iroh_io::TokioStreamReader;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::{
+    Fetched, Source,
+    inspect::{Inspection, Lost, Origin, Visit},
+    pieces::{Opened, Pieces, ReadAhead},
+    source::{BaoStream, FilePieces, Kind},
+    subtree::Subtree,
+};
+
+/// How much is gathered before it is written, in bytes of the blob.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Gets what a source has of the wanted chunks of a blob into its entry.
+///
+/// # Errors
+/// Those of the source and of the store. What was written before stays.
+pub(crate) async fn fill_from<S: MapMut>(
+    store: &S,
+    entry: &S::EntryMut,
+    source: &Source,
+    wanted: &ChunkRanges,
+    on_bytes: &(impl Fn(u64) -> Result<()> + Sync),
+) -> Result<Fetched> {
+    let (hash, size) = (entry.hash(), entry.size().value());
+    match &source.kind {
+        Kind::Store(find) => match find(hash).await? {
+            // Of a blob of another size it cannot have anything that fits.
+            Some((its_size, open)) if its_size == size => {
+                fill_from_pieces(entry, wanted.clone(), open, on_bytes).await
+            }
+            _ => Ok(Fetched::default()),
+        },
+        Kind::File { hash: its, path } if *its == hash => {
+            let (path, ours) = (path.clone(), entry.clone());
+            let open = Box::new(move || {
+                let pairs = Opened::new(&ours, ReadAhead::None)?;
+                Ok(Box::new(FilePieces::open(&path, pairs)?) as Box<dyn Pieces>)
+            });
+            fill_from_pieces(entry, wanted.clone(), open, on_bytes).await
+        }
+        Kind::File { .. } => Ok(Fetched::default()),
+        Kind::Stream(find) => match find(hash, size, wanted.clone()).await? {
+            Some(stream) => fill_from_stream(store, hash, size, wanted, stream).await,
+            None => Ok(Fetched::default()),
+        },
+    }
+}
+
+async fn fill_from_pieces<E: MapEntryMut>(
+    entry: &E,
+    wanted: ChunkRanges,
+    open: impl FnOnce() -> Result<Box<dyn Pieces>> + Send + 'static,
+    on_bytes: &(impl Fn(u64) -> Result<()> + Sync),
+) -> Result<Fetched> {
+    let (hash, size) = (entry.hash(), entry.size().value());
+    let mut writer = entry.batch_writer().await?;
+    let alive = Alive::default();
+    let watch = alive.watch();
+    let fetched = unblock(move || {
+        let mut pieces = open()?;
+        let mut filler = Filler::new(&mut writer, size, &watch);
+        let looked = Inspection::new(&mut *pieces, &mut filler)
+            .only(Some(&wanted))
+            .watched(&watch)
+            .run(&Subtree::whole(size), hash.as_bytes());
+        let written = filler.flush();
+        let fetched = filler.fetched;
+        block_on(writer.sync())?;
+        looked.and(written).map(|()| fetched)
+    })
+    .await?;
+    on_bytes(fetched.n_bytes)?;
+    Ok(fetched)
+}
+
+async fn fill_from_stream<S: MapMut>(
+    store: &S,
+    hash: Hash,
+    size: u64,
+    wanted: &ChunkRanges,
+    stream: BaoStream,
+) -> Result<Fetched> {
+    let n_read = Arc::new(AtomicU64::new(0));
+    let reader = TokioStreamReader::new(Counted { inner: stream, n_read: n_read.clone() });
+    store.import_bao(hash, size, wanted.clone(), reader).await?;
+    let n_bytes = crate::report::n_bytes(wanted, size);
+    Ok(Fetched { n_bytes, n_hash_bytes: n_read.load(Ordering::Relaxed).saturating_sub(n_bytes) })
+}
+
+/// Writes what is proved.
+struct Filler<'a, W> {
+    writer: &'a mut W,
+    watch: &'a Watch,
+    size: u64,
+    batch: Vec<BaoContentItem>,
+    batch_bytes: usize,
+    fetched: Fetched,
+}
+
+impl<'a, W: BaoBatchWriter> Filler<'a, W> {
+    fn new(writer: &'a mut W, size: u64, watch: &'a Watch) -> Self {
+        Self { writer, watch, size, batch: Vec::new(), batch_bytes: 0, fetched: Fetched::default() }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() { Ok(()) } else { Ok(block_on(self.writer.write_batch(self.size, batch))?) }
+    }
+}
+
+impl<W: BaoBatchWriter> Visit for Filler<'_, W> {
+    fn parent(&mut self, parent: Parent, _: Origin) -> Result<()> {
+        self.fetched.n_hash_bytes += 64;
+        self.batch.push(parent.into());
+        Ok(())
+    }
+
+    fn group(&mut self, offset: u64, data: Bytes) -> Result<()> {
+        self.fetched.n_bytes += data.len() as u64;
+        self.batch_bytes += data.len();
+        self.batch.push(Leaf { offset, data }.into());
+        if self.batch_bytes >= BATCH_BYTES {
+            self.watch.check()?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// The source does not have it either.
+    fn lost(&mut self, _: Range<ChunkNum>, why: Lost) -> Result<()> {
+        match why {
+            Lost::Unreadable(error) => Err(error),
+            Lost::Mismatch | Lost::Missing(_) | Lost::NoPair => Ok(()),
+        }
+    }
+}
+
+/// Counts what is read.
+struct Counted {
+    inner: BaoStream,
+    n_read: Arc<AtomicU64>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        self.n_read.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        read
+    }
+}
+
+/// What keeps a source from helping, in a line.
+pub(crate) fn failure(source: &Source, error: &Error) -> String {
+    format!("{}: {}", source.name(), blob_traits::ErrorInfo::from(error))
+}

@@ -1,0 +1,93 @@
+//! How much is done at a time, how fast, and for how long.
+
+use std::{
+    num::NonZeroU64,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep_until},
+};
+
+use crate::{Budget, ValidateOptions};
+
+/// The limits of a run.
+#[derive(Debug)]
+pub(crate) struct Limits {
+    pub(crate) jobs: usize,
+    slots: Arc<Semaphore>,
+    rate: Option<NonZeroU64>,
+    budget: Budget,
+    begun: Instant,
+    n_bytes: AtomicU64,
+}
+
+impl Limits {
+    pub(crate) fn new(options: &ValidateOptions) -> Self {
+        let cores = || std::thread::available_parallelism().map_or(1, Into::into);
+        let jobs = options.jobs.map_or_else(cores, Into::into).min(Semaphore::MAX_PERMITS);
+        Self {
+            jobs,
+            slots: Arc::new(Semaphore::new(jobs)),
+            rate: options.rate,
+            budget: options.budget,
+            begun: Instant::now(),
+            n_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits until so many bytes may be read. The answer is held meanwhile.
+    pub(crate) async fn admit(&self, n_bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let before = self.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+        if let Some(rate) = self.rate {
+            let due = Duration::from_nanos(nanos(before, rate));
+            sleep_until(self.begun + due).await;
+        }
+        self.slots.clone().acquire_owned().await.ok()
+    }
+
+    /// Whether nothing more is to be begun.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.budget.n_bytes.is_some_and(|limit| self.n_bytes.load(Ordering::Relaxed) >= limit)
+            || self.budget.time.is_some_and(|limit| self.begun.elapsed() >= limit)
+    }
+}
+
+fn nanos(n_bytes: u64, rate: NonZeroU64) -> u64 {
+    let nanos = u128::from(n_bytes) * 1_000_000_000 / u128::from(rate.get());
+    u64::try_from(nanos).unwrap_or(u64::MAX >> 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_are_admitted_at_the_rate() {
+        let options = ValidateOptions { rate: NonZeroU64::new(1000), ..ValidateOptions::default() };
+        let limits = Limits::new(&options);
+        for _ in 0..4 {
+            drop(limits.admit(500).await);
+        }
+        assert_eq!(limits.begun.elapsed(), Duration::from_millis(1500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_is_spent_by_bytes_or_by_time() {
+        let budget = Budget { n_bytes: Some(10), time: Some(Duration::from_secs(5)) };
+        let limits = Limits::new(&ValidateOptions { budget, ..ValidateOptions::default() });
+        drop(limits.admit(9).await);
+        assert!(!limits.is_spent());
+        drop(limits.admit(1).await);
+        assert!(limits.is_spent());
+        let budget = Budget { time: Some(Duration::from_secs(5)), ..Budget::default() };
+        let limits = Limits::new(&ValidateOptions { budget, ..ValidateOptions::default() });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(limits.is_spent());
+    }
+}

@@ -1,0 +1,68 @@
+//! What a run is told.
+
+use std::{
+    collections::BTreeSet,
+    num::{NonZeroU64, NonZeroUsize},
+    time::Duration,
+};
+
+use blob_traits::{Hash, TagRange};
+
+use crate::Source;
+
+/// How blobs are validated. The default looks at every byte of every blob, on all cores.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct ValidateOptions {
+    /// How many blobs, or parts of large ones, are looked at side by side; by default as many as there are cores.
+    pub jobs: Option<NonZeroUsize>,
+    /// At most so many bytes are read per second. Needs a runtime with a clock.
+    pub rate: Option<NonZeroU64>,
+    /// When to stop.
+    pub budget: Budget,
+    /// Which blobs are looked at.
+    pub subset: Subset,
+}
+
+/// After how much work a run ends, with what it has found so far. Blobs that are being looked at are finished.
+///
+/// A run always begins at the start of the store's order: to see all of a store little by little, vary the seed of
+/// [`Subset::Sample`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Budget {
+    /// Bytes of blobs.
+    pub n_bytes: Option<u64>,
+    /// Time since the beginning.
+    pub time: Option<Duration>,
+}
+
+/// Which blobs are looked at.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Subset {
+    /// All of them.
+    #[default]
+    All,
+    /// Those of these that are there.
+    Hashes(BTreeSet<Hash>),
+    /// What these tags point to, and what is listed in the hash sequences among that.
+    Tags(TagRange),
+    /// About one in so many, chosen by their hashes and a seed: another seed chooses others, the same seed the same.
+    Sample {
+        /// One in how many.
+        one_in: NonZeroU64,
+        /// Changes which ones.
+        seed: u64,
+    },
+}
+
+/// How blobs are repaired.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct RepairOptions {
+    /// How damage is looked for.
+    pub validate: ValidateOptions,
+    /// Where lost ranges may be found, in this order. Nothing of them is trusted.
+    pub sources: Vec<Source>,
+}

@@ -1,0 +1,323 @@
+//! Going through the blobs of a store.
+
+use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf};
+
+use bao_tree::blake3;
+use blob_traits::{
+    BoxStream, Error, ErrorInfo, Hash, MapEntry, Progress, RangeSpec, ReadBlob, Result, Scan, ScanOf,
+    Scanned, TagRange,
+    blocking::{Alive, unblock},
+};
+use bytes::Bytes;
+use futures_buffered::FuturesUnorderedBounded;
+use futures_lite::StreamExt;
+
+use crate::{
+    Ended, FailedBlob, Subset, ValidateOptions, ValidateProgress, ValidateReport, ValidateStore,
+    check::{Looked, look_at},
+    inspect::is_sound_in_memory,
+    limits::Limits,
+};
+
+/// Recomputes the hash trees of blobs from their bytes and compares them with what is stored.
+///
+/// Several blobs, and several parts of a large one, are looked at side by side, in the order in which the store reads them
+/// best. What is wrong with one blob is reported, and the run goes on; a blob that is deleted meanwhile is left out. Changes
+/// nothing.
+///
+/// Dropping the future ends the work at the next chunk group.
+///
+/// # Errors
+/// [`Error::Cancelled`] when the receiver of the events goes away, and those that concern the store as a whole.
+pub async fn validate<S: ValidateStore>(
+    store: &S,
+    options: ValidateOptions,
+    progress: Progress<ValidateProgress>,
+) -> Result<ValidateReport> {
+    let limits = Limits::new(&options);
+    let report = Run { store, limits: &limits, progress: &progress }.run(&options.subset).await;
+    match &report {
+        Ok(_) => progress.send(ValidateProgress::AllDone).await?,
+        // Nobody listens any more.
+        Err(Error::Cancelled) => {}
+        Err(e) => progress.send(ValidateProgress::Abort(ErrorInfo::from(e))).await?,
+    }
+    report
+}
+
+/// Validation as a method of the store.
+pub trait ValidateExt: ValidateStore {
+    /// Looks for damage, as [`validate`] does.
+    fn validate(
+        &self,
+        options: ValidateOptions,
+        progress: Progress<ValidateProgress>,
+    ) -> impl Future<Output = Result<ValidateReport>> + Send {
+        validate(self, options, progress)
+    }
+}
+
+impl<S: ValidateStore> ValidateExt for S {}
+
+struct Run<'a, S> {
+    store: &'a S,
+    limits: &'a Limits,
+    progress: &'a Progress<ValidateProgress>,
+}
+
+/// What came of one blob.
+enum Checked {
+    Vanished,
+    Failed(FailedBlob),
+    Looked {
+        hash: Hash,
+        path: Option<PathBuf>,
+        looked: Looked,
+        was_demoted: bool,
+    },
+    /// A small, complete one in which there is nothing wrong.
+    Sound {
+        n_bytes: u64,
+    },
+}
+
+impl<S: ValidateStore> Run<'_, S> {
+    async fn run(&self, subset: &Subset) -> Result<ValidateReport> {
+        let Scan { n_blobs, batches } = self.store.scan(chosen(self.store, subset).await?).await?;
+        self.progress.send(ValidateProgress::Starting { total: n_blobs }).await?;
+        let mut report = ValidateReport::default();
+        self.go_through(batches, &mut report).await?;
+        report.damaged.sort_by_key(|blob| blob.hash);
+        report.failed.sort_by_key(|blob| blob.hash);
+        report.demoted.sort_unstable();
+        Ok(report)
+    }
+
+    async fn go_through(
+        &self,
+        mut batches: BoxStream<Vec<Scanned<S::Entry>>>,
+        report: &mut ValidateReport,
+    ) -> Result<()> {
+        // While some batches are hashed, the next ones are fetched.
+        let at_once = self.limits.jobs.saturating_add(1);
+        let mut running = FuturesUnorderedBounded::new(at_once);
+        let mut has_more = true;
+        loop {
+            while has_more && running.len() < at_once {
+                if self.limits.is_spent() {
+                    report.ended = Ended::BudgetSpent;
+                    has_more = false;
+                } else if let Some(batch) = batches.next().await {
+                    running.push(self.check_batch(batch?));
+                } else {
+                    has_more = false;
+                }
+            }
+            let Some(checked) = running.next().await else { return Ok(()) };
+            checked?.into_iter().for_each(|checked| note(report, checked));
+        }
+    }
+
+    async fn check_batch(&self, batch: Vec<Scanned<S::Entry>>) -> Result<Vec<Checked>> {
+        let (mut small, mut others, mut all) = (Vec::new(), Vec::new(), Vec::new());
+        for scanned in batch {
+            match scanned {
+                Scanned::Whole { hash, data, outboard } => small.push((hash, data, outboard)),
+                Scanned::Entry { entry, path } => others.push((entry, path)),
+            }
+        }
+        if !small.is_empty() {
+            all.extend(self.check_small(small).await?);
+        }
+        for (entry, path) in others {
+            all.push(self.check_entry(entry, path).await?);
+        }
+        Ok(all)
+    }
+
+    async fn check_small(&self, blobs: Vec<(Hash, Bytes, Bytes)>) -> Result<Vec<Checked>> {
+        let n_bytes = blobs.iter().map(|(_, data, _)| data.len() as u64).sum();
+        let permit = self.limits.admit(n_bytes).await;
+        let alive = Alive::default();
+        let watch = alive.watch();
+        let verdicts = unblock(move || {
+            watch.check()?;
+            let verdict = |(hash, data, outboard): (Hash, Bytes, Bytes)| {
+                let size = data.len() as u64;
+                (hash, size, is_sound_in_memory(hash, data, outboard))
+            };
+            Ok(blobs.into_iter().map(verdict).collect::<Vec<_>>())
+        })
+        .await?;
+        drop(permit);
+        let mut checked = Vec::with_capacity(verdicts.len());
+        for (hash, size, is_sound) in verdicts {
+            if is_sound {
+                let id = self.progress.new_id();
+                self.progress.send(ValidateProgress::Entry { id, hash, path: None, size }).await?;
+                self.progress.send(ValidateProgress::EntryDone { id, error: None }).await?;
+                checked.push(Checked::Sound { n_bytes: size });
+            } else {
+                // As it is now: it may have been written anew.
+                checked.push(match self.store.get(&hash).await? {
+                    Some(entry) => self.check_entry(entry, None).await?,
+                    None => Checked::Vanished,
+                });
+            }
+        }
+        Ok(checked)
+    }
+
+    async fn check_entry(&self, entry: S::Entry, path: Option<PathBuf>) -> Result<Checked> {
+        let (id, hash, size) = (self.progress.new_id(), entry.hash(), entry.size().value());
+        let is_complete = entry.is_complete();
+        let name = path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        self.progress
+            .send(if is_complete {
+                ValidateProgress::Entry { id, hash, path: name, size }
+            } else {
+                ValidateProgress::PartialEntry { id, hash, path: name, size }
+            })
+            .await?;
+        let offset_event = |offset| {
+            if is_complete {
+                ValidateProgress::EntryProgress { id, offset }
+            } else {
+                ValidateProgress::PartialEntryProgress { id, offset }
+            }
+        };
+        let on_bytes = |offset| self.progress.try_send(offset_event(offset));
+        let looked = match look_at(self.store, &entry, self.limits, on_bytes).await {
+            Err(e @ (Error::Cancelled | Error::Closed)) => return Err(e),
+            looked => looked,
+        };
+        let checked = self.judge(hash, path, looked).await?;
+        if let Checked::Looked { looked, .. } = &checked {
+            let n_present = crate::report::n_bytes(&looked.present, looked.size);
+            self.progress.send(offset_event(n_present)).await?;
+        }
+        self.progress.send(done_event(id, is_complete, &checked)).await?;
+        Ok(checked)
+    }
+
+    /// What is wrong with a blob that is not there any more, or not the same, is no damage.
+    async fn judge(&self, hash: Hash, path: Option<PathBuf>, looked: Result<Looked>) -> Result<Checked> {
+        let mut looked = match looked {
+            Ok(looked) => looked,
+            Err(e) => {
+                return Ok(match self.store.get(&hash).await? {
+                    Some(_) => Checked::Failed(FailedBlob { hash, error: ErrorInfo::from(&e) }),
+                    None => Checked::Vanished,
+                });
+            }
+        };
+        if !looked.is_sound() {
+            let Some(present) = self.store.present_ranges(&hash).await? else { return Ok(Checked::Vanished) };
+            // Another claim of its size may have made ranges of a partial blob leave meanwhile.
+            looked.findings.bad &= present.clone();
+            looked.findings.unreadable &= present;
+        }
+        let was_demoted = self.store.was_demoted(&hash).await?;
+        Ok(Checked::Looked { hash, path, looked, was_demoted })
+    }
+}
+
+fn done_event(id: u64, is_complete: bool, checked: &Checked) -> ValidateProgress {
+    if is_complete {
+        let error = match checked {
+            Checked::Failed(failed) => Some(failed.error.message.clone()),
+            Checked::Looked { hash, looked, .. } if !looked.is_sound() => {
+                Some(looked.to_damage(*hash).to_string())
+            }
+            _ => None,
+        };
+        return ValidateProgress::EntryDone { id, error };
+    }
+    let ranges = match checked {
+        Checked::Looked { looked, .. } => RangeSpec::new(looked.valid()),
+        _ => RangeSpec::EMPTY,
+    };
+    ValidateProgress::PartialEntryDone { id, ranges }
+}
+
+fn note(report: &mut ValidateReport, checked: Checked) {
+    match checked {
+        Checked::Vanished => report.n_vanished += 1,
+        Checked::Sound { n_bytes } => {
+            report.n_complete += 1;
+            report.n_bytes += n_bytes;
+        }
+        Checked::Failed(failed) => report.failed.push(failed),
+        Checked::Looked { hash, path, looked, was_demoted } => {
+            report.n_bytes += crate::report::n_bytes(&looked.present, looked.size);
+            match looked.status {
+                blob_traits::EntryStatus::Partial => report.n_partial += 1,
+                _ => report.n_complete += 1,
+            }
+            if was_demoted {
+                report.demoted.push(hash);
+            }
+            if !looked.is_sound() {
+                report.damaged.push(crate::DamagedBlob { path, ..looked.to_damage(hash) });
+            }
+        }
+    }
+}
+
+/// The blobs of a subset.
+async fn chosen<S: ValidateStore>(store: &S, subset: &Subset) -> Result<ScanOf> {
+    Ok(match subset {
+        Subset::All => ScanOf::All,
+        Subset::Hashes(hashes) => ScanOf::Hashes(hashes.clone()),
+        Subset::Tags(range) => ScanOf::Hashes(reached_by(store, range.clone()).await?),
+        Subset::Sample { one_in, seed } => {
+            let mut sample = BTreeSet::new();
+            for mut listing in [store.blobs().await?, store.partial_blobs().await?] {
+                while let Some(hash) = listing.next().await {
+                    let hash = hash?;
+                    if is_in_sample(&hash, *one_in, *seed) {
+                        sample.insert(hash);
+                    }
+                }
+            }
+            ScanOf::Hashes(sample)
+        }
+    })
+}
+
+fn is_in_sample(hash: &Hash, one_in: NonZeroU64, seed: u64) -> bool {
+    let mut mixed = blake3::Hasher::new();
+    mixed.update(&seed.to_le_bytes()).update(hash.as_bytes());
+    let mut number = [0; 8];
+    mixed.finalize_xof().fill(&mut number);
+    u64::from_le_bytes(number).is_multiple_of(one_in.get())
+}
+
+/// What tags point to, and what is listed in the sequences among it, as far as those can be read.
+async fn reached_by<S: ValidateStore>(store: &S, range: TagRange) -> Result<BTreeSet<Hash>> {
+    let mut reached = BTreeSet::new();
+    let mut tags = store.tags(range).await?;
+    while let Some(tag) = tags.next().await {
+        let (_, content) = tag?;
+        reached.insert(content.hash);
+        if content.format.is_hash_seq()
+            && let Some(entry) = store.get(&content.hash).await?
+        {
+            read_children(&entry, &mut reached).await;
+        }
+    }
+    Ok(reached)
+}
+
+/// Collects what a sequence lists. What cannot be read of it is damage of the sequence, which is looked at itself.
+async fn read_children<E: MapEntry>(entry: &E, reached: &mut BTreeSet<Hash>) {
+    let Ok(mut reader) = entry.data_reader().await else { return };
+    let size = entry.size().value();
+    let mut offset = 0;
+    while offset < size {
+        if let Ok(bytes) = reader.read_range(offset, 16 << 10).await {
+            reached.extend(bytes.as_chunks().0.iter().map(|child| Hash::from_bytes(*child)));
+        }
+        offset += 16 << 10;
+    }
+}
