@@ -6,7 +6,7 @@ use std::{
 };
 
 use blob_benches::{Bench, blob, each_backend, put, runtime};
-use blob_traits::Store;
+use blob_traits::FullStore;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures_buffered::BufferedStreamExt;
 use futures_lite::StreamExt;
@@ -18,7 +18,7 @@ static SEED: AtomicU64 = AtomicU64::new(0);
 struct Import<'a>(&'a mut Criterion);
 
 impl Bench for Import<'_> {
-    fn over<S: Store>(&mut self, name: &str, runtime: &Runtime, store: S) {
+    fn over<S: FullStore>(&mut self, name: &str, runtime: &Runtime, store: S) {
         for len in [1 << 10, 4 << 10, 64 << 10, 1 << 20] {
             let mut group = self.0.benchmark_group(format!("import/{len}"));
             group.sample_size(20).throughput(Throughput::Bytes(len as u64));

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use blob_benches::{Bench, blob, each_backend, put, runtime};
-use blob_traits::{Hash, Store};
+use blob_traits::{FullStore, Hash};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 
@@ -13,7 +13,7 @@ const RANGE: u64 = 1000;
 struct Read<'a>(&'a mut Criterion);
 
 impl Bench for Read<'_> {
-    fn over<S: Store>(&mut self, name: &str, runtime: &Runtime, store: S) {
+    fn over<S: FullStore>(&mut self, name: &str, runtime: &Runtime, store: S) {
         for (len, count) in [(4 << 10, 4000), (64 << 10, 500), (1 << 20, 64)] {
             let hashes: Vec<Hash> = runtime.block_on(async {
                 let mut hashes = Vec::new();

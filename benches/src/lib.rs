@@ -4,7 +4,7 @@ use std::{future::Future, path::Path};
 
 use blob_fs::{Durability, FsStore, Options};
 use blob_mem::MemStore;
-use blob_traits::{Hash, Result, Store, prelude::*};
+use blob_traits::{FullStore, Hash, Result, Store, prelude::*};
 use bytes::Bytes;
 use tokio::runtime::{Builder, Runtime};
 
@@ -38,7 +38,7 @@ pub fn blob(seed: u64, len: usize) -> Bytes {
 /// Code that runs over any store.
 pub trait Bench {
     /// Is called once for each backend, with its name.
-    fn over<S: Store>(&mut self, name: &str, runtime: &Runtime, store: S);
+    fn over<S: FullStore>(&mut self, name: &str, runtime: &Runtime, store: S);
 }
 
 /// Runs a bench over each backend. Files lie below `dir`.

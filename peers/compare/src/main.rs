@@ -12,6 +12,7 @@ mod peer;
 mod report;
 mod rounds;
 mod run;
+mod validate;
 mod workload;
 
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -61,6 +62,17 @@ enum Task {
         #[command(flatten)]
         workload: Workload,
     },
+    /// Measures validation instead, beside plain hashing and iroh-blobs
+    Validate(validate::Args),
+    /// One step of that, in a process of its own
+    #[command(hide = true)]
+    ValidateOne {
+        contender: validate::Validator,
+        step: validate::Step,
+        dir: PathBuf,
+        #[command(flatten)]
+        workload: Workload,
+    },
     /// One run, in a process of its own; prints its figures as JSON
     #[command(hide = true)]
     RunOne {
@@ -78,6 +90,12 @@ fn main() -> Result<()> {
         Some(Task::Collect(args)) => return collect::compare(&args),
         Some(Task::CollectOne { contender, dir, workload }) => {
             let figures = collect::run(contender, &dir, workload)?;
+            println!("{}", serde_json::to_string(&figures)?);
+            return Ok(());
+        }
+        Some(Task::Validate(args)) => return validate::compare(&args),
+        Some(Task::ValidateOne { contender, step, dir, workload }) => {
+            let figures = validate::run(contender, step, &dir, workload)?;
             println!("{}", serde_json::to_string(&figures)?);
             return Ok(());
         }
