@@ -1,6 +1,7 @@
 //! The index (E29-E36): what the log says, by key, in one redb file. Derived; never the only place of anything.
 
 mod backend;
+mod closing;
 mod rewrite;
 mod segments;
 
@@ -21,6 +22,7 @@ use redb::{
 pub(crate) use self::segments::{AllStats, SegmentNote};
 use self::{
     backend::FileBackend,
+    closing::Closing,
     segments::{SEGMENTS, Tally, note_counted},
 };
 use crate::{
@@ -45,17 +47,16 @@ const DAMAGED: &str = "damaged";
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// The index, open for its one writer.
-#[derive(Debug)]
 pub(crate) struct Index {
-    db: Database,
+    db: Closing<Database>,
     path: PathBuf,
 }
 
 /// A look-up in the index as of one commit.
 pub(crate) struct IndexReader {
-    blobs: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
-    tags: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    segments: ReadOnlyTable<u32, &'static [u8]>,
+    blobs: Closing<ReadOnlyTable<&'static [u8; 32], &'static [u8]>>,
+    tags: Closing<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    segments: Closing<ReadOnlyTable<u32, &'static [u8]>>,
     path: PathBuf,
 }
 
@@ -98,7 +99,7 @@ impl Index {
         let db = contained("open", &path, || {
             Ok(redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(file))?)
         })?;
-        let index = Self { db, path };
+        let index = Self { db: Closing::new(db), path };
         index.check_identity(store_id)?;
         index.ensure_segments()?;
         Ok(index)
@@ -109,7 +110,7 @@ impl Index {
         vfs.random(&mut no);
         let temp = layout.temp(FileNo(u64::from_le_bytes(no)), "redb");
         let file = vfs.create_new(&temp).map_err(|e| Error::io("create", &temp, e))?;
-        let made = (|| {
+        let made = || {
             let db = redb::Builder::new()
                 .set_cache_size(cache)
                 .create_with_backend(FileBackend::new(file.clone()))?;
@@ -129,8 +130,8 @@ impl Index {
             note_counted(&txn, &Checkpoint::default().encode())?;
             txn.commit()?;
             Ok::<_, redb::Error>(())
-        })();
-        made.map_err(|e| index_error("create", &temp, e))?;
+        };
+        contained("create", &temp, made)?;
         let path = layout.index();
         file.sync_data()
             .and_then(|()| vfs.rename(&temp, &path))
@@ -247,7 +248,8 @@ impl Index {
     pub(crate) fn reader(&self) -> Result<IndexReader> {
         let open = || {
             let txn = self.db.begin_read()?;
-            Ok::<_, redb::Error>((txn.open_table(BLOBS)?, txn.open_table(TAGS)?, txn.open_table(SEGMENTS)?))
+            let tables = (txn.open_table(BLOBS)?, txn.open_table(TAGS)?, txn.open_table(SEGMENTS)?);
+            Ok::<_, redb::Error>((Closing::new(tables.0), Closing::new(tables.1), Closing::new(tables.2)))
         };
         let (blobs, tags, segments) = contained("read", &self.path, open)?;
         Ok(IndexReader { blobs, tags, segments, path: self.path.clone() })
@@ -361,6 +363,12 @@ impl IndexReader {
 
     fn decode<R>(&self, row: Option<R>) -> Result<R> {
         row.ok_or_else(|| damaged(&self.path, "a row cannot be read"))
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

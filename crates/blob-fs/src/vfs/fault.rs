@@ -60,6 +60,8 @@ pub enum FaultKind {
     ShortWrite,
     /// Matches writes alone: half of the bytes are written, and an error is reported.
     TornWrite(i32),
+    /// Nothing is done, and the call panics.
+    Panic,
 }
 
 /// A set of operations.
@@ -228,6 +230,7 @@ impl FaultVfs {
         match fault {
             Some(FaultKind::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(FaultKind::DoneError(errno)) => act().and(Err(io::Error::from_raw_os_error(errno))),
+            Some(FaultKind::Panic) => panic!("told to"),
             _ => act(),
         }
     }
@@ -337,6 +340,7 @@ impl VfsFile for FaultFile {
                 self.inner.write_all_at(buf, offset)?;
                 Err(io::Error::from_raw_os_error(errno))
             }
+            Some(FaultKind::Panic) => panic!("told to"),
             Some(FaultKind::ShortWrite) => self.inner.write_all_at(half, offset).map(|()| half.len()),
             Some(FaultKind::TornWrite(errno)) => {
                 self.inner.write_all_at(half, offset)?;
