@@ -23,6 +23,7 @@ use crate::{
     op::{Op, Outcome, Txn},
     options::{Durability, Options},
     pins::Pins,
+    reserve::{Reserve, refusal},
     row::{BlobRow, TagRow},
     state::{Looked, Phase, State},
     vfs::Vfs,
@@ -48,6 +49,7 @@ pub(crate) struct Engine {
     /// Held for reading while a directory that files are moved out of is synced, for writing while they are (E41).
     pub(crate) moving: RwLock<()>,
     pub(crate) exported: Exported,
+    pub(crate) reserve: Reserve,
     /// Locked before the log.
     pub(crate) compactor: Mutex<Compactor>,
     state: Mutex<State>,
@@ -92,7 +94,7 @@ enum Waiting {
 }
 
 impl Engine {
-    pub(crate) fn new(options: Options, layout: Layout, state: State, log: Log) -> Self {
+    pub(crate) fn new(options: Options, layout: Layout, state: State, log: Log, reserve: Reserve) -> Self {
         Self {
             vfs: options.vfs.clone(),
             layout,
@@ -100,6 +102,7 @@ impl Engine {
             files: FileCache::new(options.vfs.clone(), options.open_files),
             moving: RwLock::default(),
             exported: Exported::default(),
+            reserve,
             compactor: Mutex::default(),
             state: Mutex::new(state),
             log: Mutex::new(log),
@@ -288,6 +291,15 @@ impl Engine {
         futures_lite::future::block_on(self.transact(keys, weight, decide))
     }
 
+    /// Fails where what is left of the disk is kept for removals (E61).
+    pub(crate) fn check_room(&self) -> Result<()> {
+        if self.reserve.is_given_up() {
+            self.committer_wake.notify_one();
+            return Err(refusal(&self.layout.reserve()).into());
+        }
+        Ok(())
+    }
+
     /// Waits for room in the queue (E28).
     async fn admit(&self, weight: u64) -> Result<OwnedSemaphorePermit> {
         let kib = u32::try_from(weight / 1024).unwrap_or(QUEUE_KIB).saturating_add(1).min(QUEUE_KIB);
@@ -311,6 +323,14 @@ impl Engine {
             }
             Decision::Write(ops, pins, value) => (ops, pins, value),
         };
+        if self.reserve.is_given_up() && !ops.iter().all(Op::is_removal) {
+            state.refuse(&ops);
+            drop((state, pins));
+            // It looks whether there is room again.
+            self.committer_wake.notify_one();
+            let (path, refusal) = (self.layout.log_dir(), refusal(&self.layout.reserve()));
+            return Ok((value, Waiting::Done(Err(Failure::new("append to", &path, &refusal)))));
+        }
         let alone = state.queue.is_empty() && !state.leading;
         let quick = state.mean_sync < LEAD_BELOW && ops.iter().map(Op::weight).sum::<u64>() < LEAD_BYTES;
         if alone && quick {
@@ -364,7 +384,15 @@ impl Engine {
         durable_seq: u64,
     ) -> (Result<Appended, Failure>, Option<Duration>) {
         let mut log = self.log();
-        let appended = match log.append(group, kills, durable_seq) {
+        let before = self.reserve.n_given_up();
+        let mut appended = log.append(group, kills, durable_seq);
+        if appended.as_ref().is_err_and(Failure::is_no_space)
+            && group.iter().flat_map(|txn| &txn.ops).all(|queued| queued.op.is_removal())
+            && self.reserve.give_up(&*self.vfs, before)
+        {
+            appended = log.append(group, kills, durable_seq);
+        }
+        let appended = match appended {
             Ok(appended) => appended,
             Err(failure) => return (Err(failure), None),
         };

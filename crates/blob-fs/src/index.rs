@@ -16,7 +16,7 @@ use std::{
 use blob_traits::{Error, Hash, Result, Tag, TagRange};
 use redb::{
     Database, Durability, OwnedAccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    TableError,
+    TableError, WriteTransaction,
 };
 
 pub(crate) use self::segments::{AllStats, SegmentNote};
@@ -43,6 +43,8 @@ const UNLINK: TableDefinition<'_, &[u8], ()> = TableDefinition::new("unlink");
 /// In `meta` as long as a new index has not been brought up to the end of the log: it is made anew then.
 const UNFINISHED: &str = "unfinished";
 const DAMAGED: &str = "damaged";
+/// In `meta` while there are rows of records behind the checkpoint.
+const AHEAD: &str = "ahead";
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
@@ -64,7 +66,8 @@ pub(crate) struct IndexReader {
 #[derive(Debug)]
 pub(crate) struct Commit<'a> {
     pub(crate) overlay: &'a Overlay,
-    pub(crate) checkpoint: Checkpoint,
+    /// `None` leaves the one that is there: more rows are to come before the next (E61).
+    pub(crate) checkpoint: Option<Checkpoint>,
     /// All files that are still to be removed.
     pub(crate) unlink: &'a [Orphan],
     /// What compaction did.
@@ -203,6 +206,11 @@ impl Index {
         Ok(self.meta(DAMAGED)?.is_some())
     }
 
+    /// Whether there are rows of records behind the checkpoint.
+    pub(crate) fn is_ahead(&self) -> Result<bool> {
+        Ok(self.meta(AHEAD)?.is_some())
+    }
+
     /// Takes note of damage in the log, durably.
     pub(crate) fn note_damage(&self) -> Result<()> {
         if self.is_damaged()? {
@@ -264,7 +272,7 @@ impl Index {
         let mut txn = self.db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         txn.set_quick_repair(true);
-        let checkpoint = commit.checkpoint.encode();
+        let checkpoint = note_checkpoint(&txn, commit.checkpoint)?;
         {
             let mut tally = Tally::default();
             let mut blobs = txn.open_table(BLOBS)?;
@@ -296,8 +304,6 @@ impl Index {
             for orphan in commit.unlink {
                 unlink.insert(encode_orphan(orphan).as_slice(), ())?;
             }
-            let mut meta = txn.open_table(META)?;
-            meta.insert("checkpoint", checkpoint.as_slice())?;
         }
         note_counted(&txn, &checkpoint)?;
         Ok(txn.commit()?)
@@ -376,6 +382,18 @@ impl fmt::Debug for IndexReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IndexReader").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Says in a transaction how far the rows go, and returns the checkpoint.
+fn note_checkpoint(txn: &WriteTransaction, checkpoint: Option<Checkpoint>) -> Result<Vec<u8>, redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    if let Some(checkpoint) = checkpoint {
+        meta.insert("checkpoint", checkpoint.encode().as_slice())?;
+        meta.remove(AHEAD)?;
+    } else {
+        meta.insert(AHEAD, [].as_slice())?;
+    }
+    Ok(meta.get("checkpoint")?.map(|value| value.value().to_vec()).unwrap_or_default())
 }
 
 /// Kind, hash, number.

@@ -55,6 +55,11 @@ impl Op {
         }
     }
 
+    /// Whether it makes nothing be there that was not.
+    pub(crate) fn is_removal(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::TagDelete { .. } | Self::Mark)
+    }
+
     /// Calls `f` with the record, whose `kills` are given per key.
     pub(crate) fn with_record<T>(&self, kills: &[u32], f: impl FnOnce(&Record<'_>, u32) -> T) -> T {
         let first = kills.first().copied().unwrap_or(0);

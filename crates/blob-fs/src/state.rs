@@ -297,6 +297,11 @@ impl State {
         }
     }
 
+    /// Takes note of operations that do not come into the queue: nobody needs the files that were made for them.
+    pub(crate) fn refuse(&mut self, ops: &[Op]) {
+        self.orphans.extend(ops.iter().filter_map(|op| Some((0, op.new_files()?))));
+    }
+
     /// Takes the next group from the queue (E21): up to 1,024 records or 8 MiB, at least one transaction.
     pub(crate) fn take_group(&mut self) -> Vec<Txn> {
         let (mut records, mut weight, mut n) = (0, 0, 0);

@@ -79,6 +79,8 @@ pub struct Space {
     pub file_bytes: u64,
     /// The length of the index.
     pub index_bytes: u64,
+    /// What is kept free for removals on a full disk; 0 also where it was given up.
+    pub reserve_bytes: u64,
     /// Segments that are replaced and go once nobody reads them any more.
     pub pending_segments: u64,
     /// Numbers of files that go once nobody reads them any more.
@@ -130,6 +132,11 @@ impl Engine {
         Ok(bytes)
     }
 
+    /// The log and the files of large blobs.
+    pub(crate) fn stored_bytes(&self) -> Result<u64> {
+        Ok(self.log_bytes()?.saturating_add(self.stats()?.files))
+    }
+
     fn space(&self) -> Result<Space> {
         let stats = self.stats()?;
         let log_bytes = self.log_bytes()?;
@@ -145,6 +152,7 @@ impl Engine {
             dead_log_bytes: log_bytes - live,
             file_bytes: stats.files,
             index_bytes,
+            reserve_bytes: self.reserve.bytes(),
             pending_segments,
             pending_files,
         })
@@ -161,7 +169,7 @@ impl Engine {
         self.seal(&rule, 4096)?;
         let (mut freed, mut pace) = (0_u64, Pace::new(options.bytes_per_second));
         while options.bytes_to_free.is_none_or(|wanted| freed < wanted) {
-            match compactor.pass(self, &rule, &stop, &mut pace) {
+            match compactor.pass_in_room(self, &rule, &stop, &mut pace) {
                 Ok(Some(Pass { bytes_before, bytes_after })) => {
                     freed = freed.saturating_add(bytes_before.saturating_sub(bytes_after));
                     report.segments_written += 1;
@@ -185,7 +193,8 @@ impl Engine {
     /// What is worth it now.
     fn rule(&self, max_dead_percent: u8, merge: usize) -> Rule {
         let (segment_size, newest) = (self.options.segment_size, self.log_tail().segment);
-        Rule { max_dead_percent: max_dead_percent.min(100), segment_size, newest, merge }
+        let max_dead_percent = max_dead_percent.min(100);
+        Rule { max_dead_percent, segment_size, room: segment_size, most: u64::MAX, newest, merge }
     }
 
     /// Ends the newest segment of the log if enough of it is dead, so that it can be rewritten.
@@ -237,7 +246,7 @@ impl Engine {
         self.seal(&rule, rule.segment_size / 4)?;
         let mut passes = 0;
         loop {
-            match compactor.pass(self, &rule, &stop, &mut pace) {
+            match compactor.pass_in_room(self, &rule, &stop, &mut pace) {
                 Ok(Some(_)) => passes += 1,
                 Err(Stopped::Damaged(_)) => {}
                 Ok(None) if passes > 0 => return self.shrink_index(),

@@ -48,6 +48,14 @@ pub(crate) struct AllStats {
     pub(crate) files: u64,
 }
 
+impl AllStats {
+    /// All that rows name, in the log and in files.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let in_log: u64 = self.segments.values().map(|stats| stats.live).sum();
+        in_log.saturating_add(self.files)
+    }
+}
+
 impl SegmentStats {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![u8::from(self.applied)];

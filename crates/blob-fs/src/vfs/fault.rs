@@ -1,5 +1,7 @@
 //! A file system that fails on command, for tests.
 
+mod disk;
+
 use std::{
     collections::VecDeque,
     ffi::OsString,
@@ -12,6 +14,7 @@ use std::{
     time::SystemTime,
 };
 
+use self::disk::{Disk, FileId, id};
 use super::{Access, FileRef, Stat, Vfs, VfsFile, Whose};
 
 /// So many of the latest operations are kept for [`FaultVfs::operations`].
@@ -95,12 +98,14 @@ pub enum Op {
     HardLink,
     Reflink,
     RemoveFile,
+    Available,
     SyncDir,
     Canonicalize,
     ReadAt,
     ReadAtNowait,
     WriteAt,
     SetLen,
+    Allocate,
     SyncData,
     FileStat,
     DropCached,
@@ -137,6 +142,7 @@ impl Ops {
                     | Op::RemoveFile
                     | Op::WriteAt
                     | Op::SetLen
+                    | Op::Allocate
             ),
         }
     }
@@ -157,6 +163,8 @@ struct State {
     fired: Option<Operation>,
     n_operations: u64,
     latest: VecDeque<Operation>,
+    /// Where there is one, no more fits on it.
+    disk: Option<Disk>,
 }
 
 impl State {
@@ -185,6 +193,14 @@ impl FaultVfs {
     /// Wraps a file system; nothing fails yet.
     pub fn new(inner: Arc<dyn Vfs>) -> Self {
         Self { inner, state: Arc::default() }
+    }
+
+    /// Wraps a file system and lets files have so many bytes, in blocks of 4 KiB and without holes; all else fails as
+    /// it does on a full disk. What is there already does not count.
+    pub fn on_a_disk_of(n_bytes: u64, inner: Arc<dyn Vfs>) -> Self {
+        let vfs = Self::new(inner);
+        vfs.state().disk = Some(Disk::of(n_bytes));
+        vfs
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -237,7 +253,21 @@ impl FaultVfs {
 
     fn file(&self, path: &Path, inner: FileRef) -> FileRef {
         let vfs = self.clone();
-        Arc::new(FaultFile { vfs, inner, path: path.into(), sync_failed: AtomicBool::new(false) })
+        let id = inner.stat().as_ref().map(id).unwrap_or_default();
+        Arc::new(FaultFile { vfs, inner, path: path.into(), id, sync_failed: AtomicBool::new(false) })
+    }
+
+    /// The file that has a name, if that is its only one, on a disk of limited size.
+    fn last_link(&self, path: &Path) -> Option<FileId> {
+        self.state().disk.as_ref()?;
+        self.inner.stat(path).ok().filter(|stat| stat.n_links == 1).as_ref().map(id)
+    }
+
+    /// Gives the room of a file back.
+    fn free(&self, file: Option<FileId>) {
+        if let (Some(disk), Some(file)) = (&mut self.state().disk, file) {
+            disk.cut(file, 0);
+        }
     }
 }
 
@@ -279,7 +309,8 @@ impl Vfs for FaultVfs {
     }
 
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.run(Op::Replace, from, || self.inner.replace(from, to))
+        let replaced = self.last_link(to);
+        self.run(Op::Replace, from, || self.inner.replace(from, to).map(|()| self.free(replaced)))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -291,7 +322,15 @@ impl Vfs for FaultVfs {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.run(Op::RemoveFile, path, || self.inner.remove_file(path))
+        let removed = self.last_link(path);
+        self.run(Op::RemoveFile, path, || self.inner.remove_file(path).map(|()| self.free(removed)))
+    }
+
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        self.run(Op::Available, path, || match &self.state().disk {
+            Some(disk) => Ok(disk.available()),
+            None => self.inner.available(path),
+        })
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -316,8 +355,31 @@ struct FaultFile {
     vfs: FaultVfs,
     inner: FileRef,
     path: PathBuf,
+    id: FileId,
     /// The last sync failed, and nothing was written since.
     sync_failed: AtomicBool,
+}
+
+impl FaultFile {
+    /// Writes as much as there is room for.
+    fn write_what_fits(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buf.len() as u64;
+        let fits = self.vfs.state().disk.as_mut().map_or(end, |disk| disk.take(self.id, offset..end));
+        let part = usize::try_from(fits - offset).ok().and_then(|n| buf.get(..n)).unwrap_or_default();
+        if part.is_empty() && !buf.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.inner.write_at(part, offset)
+    }
+}
+
+impl Drop for FaultFile {
+    fn drop(&mut self) {
+        // Its name may have gone before.
+        let has_gone =
+            self.vfs.state().disk.is_some() && self.inner.stat().is_ok_and(|stat| stat.n_links == 0);
+        self.vfs.free(has_gone.then_some(self.id));
+    }
 }
 
 impl VfsFile for FaultFile {
@@ -334,7 +396,7 @@ impl VfsFile for FaultFile {
         let half = buf.get(..buf.len() / 2).unwrap_or_default();
         let fault = self.vfs.state().count(Op::WriteAt, &self.path);
         match fault {
-            None => self.inner.write_at(buf, offset),
+            None => self.write_what_fits(buf, offset),
             Some(FaultKind::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(FaultKind::DoneError(errno)) => {
                 self.inner.write_all_at(buf, offset)?;
@@ -351,7 +413,22 @@ impl VfsFile for FaultFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.sync_failed.store(false, Ordering::Relaxed);
-        self.vfs.run(Op::SetLen, &self.path, || self.inner.set_len(len))
+        self.vfs.run(Op::SetLen, &self.path, || {
+            if let Some(disk) = &mut self.vfs.state().disk {
+                disk.cut(self.id, len);
+            }
+            self.inner.set_len(len)
+        })
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.vfs.run(Op::Allocate, &self.path, || {
+            if self.vfs.state().disk.as_mut().is_none_or(|disk| disk.take_all(self.id, len)) {
+                self.inner.allocate(len)
+            } else {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -134,7 +134,7 @@ impl Replay {
     }
 
     fn commit_if_full(&mut self) -> Result<(), Stop> {
-        if self.overlay.rows() >= super::BATCH {
+        if self.overlay.rows() >= self.batch {
             self.commit()?;
         }
         Ok(())
