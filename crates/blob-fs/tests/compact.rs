@@ -413,8 +413,8 @@ async fn damaged_copy_does_not_take_the_place_of_what_it_was_made_of() {
     store.compact(CompactOptions::default()).await.unwrap_err();
     drop(store);
     let place = |seed: u64, path: &Path| {
-        let bytes = fs::read(path).unwrap();
-        bytes.windows(16).position(|window| *window == content(seed, SMALL)[..16])
+        let beginning = content(seed, 16);
+        fs::read(path).unwrap().windows(16).position(|window| *window == beginning)
     };
     let with =
         |seed: u64| segments(crashed.path()).into_iter().filter(move |path| place(seed, path).is_some());

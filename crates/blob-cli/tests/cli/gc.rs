@@ -278,8 +278,8 @@ impl Drop for SmallDisk {
 fn full_disk_is_cleaned_up() {
     let home = Home::new();
     let Some(disk) = SmallDisk::below(&home) else { return };
-    for (tag, n) in [("kept", 16), ("dropped", 20)] {
-        (0..n).for_each(|i| drop(home.write(&format!("{tag}/{i}"), bytes(1 << 20, n + i))));
+    for (tag, seeds) in [("kept", 0..16), ("dropped", 50..70)] {
+        seeds.for_each(|seed| drop(home.write(&format!("{tag}/{seed}"), bytes(1 << 20, seed))));
         home.run(["add", "-r", tag, "--tag", tag]).succeeded();
     }
     assert!(home.run(["du", "--json"]).succeeded().json()["disk"]["reserve"].as_u64() > Some(8 << 20));
