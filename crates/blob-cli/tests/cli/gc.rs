@@ -284,7 +284,7 @@ fn full_disk_is_cleaned_up() {
     }
     assert!(home.run(["du", "--json"]).succeeded().json()["disk"]["reserve"].as_u64() > Some(8 << 20));
     disk.fill();
-    home.write("one", "one");
+    home.write("one", bytes(20_000, 99));
     home.run(["add", "one"]).refused(1, &["hint: make room on the disk"]);
     home.run(["tag", "rm", "dropped"]).succeeded();
     home.run(["add", "one"]).refused(1, &["hint: make room on the disk"]);
