@@ -2,7 +2,7 @@
 //! that nobody needs after it (E5, E30, E31, E35, E41, E51). One thread; the only one that writes the index.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     io,
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -17,6 +17,7 @@ use crate::{
     files::FileKey,
     format::record::CameFrom,
     index::{Commit, Index, SegmentNote},
+    layout::FileNo,
     op::{Orphan, OrphanKind},
     overlay::Overlay,
     reserve::ROWS_IN_NEED,
@@ -358,27 +359,36 @@ impl Committer {
     fn remove_orphans(&self) {
         let ready: Vec<_> = {
             let mut state = self.engine.state();
-            let (ready, kept) = std::mem::take(&mut state.orphans)
-                .into_iter()
-                .partition(|(seq, orphan)| *seq <= state.durable_seq && !state.handles.is_pinned(orphan.no));
-            state.orphans = kept;
-            for (_, orphan) in &ready {
-                state.moves.retain(|moved| moved.no != orphan.no || orphan.what == OrphanKind::Bits);
-            }
+            let ready: Vec<_> =
+                state.orphans.iter().filter(|orphan| state.is_removable(orphan)).copied().collect();
+            let gone: HashSet<FileNo> = ready
+                .iter()
+                .filter(|(_, orphan)| orphan.what == OrphanKind::All)
+                .map(|(_, orphan)| orphan.no)
+                .collect();
+            state.moves.retain(|moved| !gone.contains(&moved.no));
             ready
         };
-        let mut ready = ready.into_iter();
-        while let Some((seq, orphan)) = ready.next() {
+        if ready.is_empty() {
+            return;
+        }
+        let mut removed = HashSet::new();
+        for (seq, orphan) in &ready {
             self.engine.files.forget(FileKey::Data(orphan.no));
             self.engine.files.forget(FileKey::Outboard(orphan.no));
             self.engine.files.forget(FileKey::Pairs(orphan.no));
-            if let Err(e) = remove_orphan(&*self.engine.vfs, &self.engine.layout, &orphan) {
+            if let Err(e) = remove_orphan(&*self.engine.vfs, &self.engine.layout, orphan) {
                 tracing::warn!(error = %e, hash = %orphan.hash, "a file could not be removed; trying again later");
-                self.engine.state().orphans.extend([(seq, orphan)].into_iter().chain(ready));
-                return;
+                break;
             }
             self.engine.exported.forget(orphan.no);
+            removed.insert((*seq, orphan.no));
         }
+        let mut state = self.engine.state();
+        state.orphans.retain(|(seq, orphan)| !removed.contains(&(*seq, orphan.no)));
+        state.n_failed_removals += u64::from(removed.len() < ready.len());
+        drop(state);
+        self.engine.index_changed();
     }
 }
 

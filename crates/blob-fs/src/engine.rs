@@ -1,6 +1,7 @@
 //! The engine: decides under the state lock, writes in groups, publishes in log order (E17-E28).
 
 mod compacting;
+mod room;
 mod writer;
 
 use std::{
@@ -289,15 +290,6 @@ impl Engine {
         decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
     ) -> Result<T> {
         futures_lite::future::block_on(self.transact(keys, weight, decide))
-    }
-
-    /// Fails where what is left of the disk is kept for removals (E61).
-    pub(crate) fn check_room(&self) -> Result<()> {
-        if self.reserve.is_given_up() {
-            self.committer_wake.notify_one();
-            return Err(refusal(&self.layout.reserve()).into());
-        }
-        Ok(())
     }
 
     /// Waits for room in the queue (E28).

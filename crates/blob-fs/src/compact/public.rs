@@ -53,6 +53,10 @@ pub struct CompactReport {
     pub log_bytes_before: u64,
     /// And after. Segments that are removed later are still in it.
     pub log_bytes_after: u64,
+    /// The length of the index before, in bytes.
+    pub index_bytes_before: u64,
+    /// And after.
+    pub index_bytes_after: u64,
     /// How many bytes were written to new segments.
     pub bytes_copied: u64,
     /// How many new segments were written.
@@ -85,6 +89,14 @@ pub struct Space {
     pub pending_segments: u64,
     /// Numbers of files that go once nobody reads them any more.
     pub pending_files: u64,
+}
+
+impl CompactReport {
+    /// How many bytes the disk has got back.
+    pub fn freed_bytes(&self) -> u64 {
+        let before = self.log_bytes_before.saturating_add(self.index_bytes_before);
+        before.saturating_sub(self.log_bytes_after.saturating_add(self.index_bytes_after))
+    }
 }
 
 impl FsStore {
@@ -137,11 +149,15 @@ impl Engine {
         Ok(self.log_bytes()?.saturating_add(self.stats()?.files))
     }
 
+    fn index_bytes(&self) -> u64 {
+        self.vfs.stat(&self.layout.index()).map_or(0, |stat| stat.size)
+    }
+
     fn space(&self) -> Result<Space> {
         let stats = self.stats()?;
         let log_bytes = self.log_bytes()?;
         let live = stats.segments.values().map(|stats| stats.live).sum::<u64>().min(log_bytes);
-        let index_bytes = self.vfs.stat(&self.layout.index()).map_or(0, |stat| stat.size);
+        let index_bytes = self.index_bytes();
         let (pending_segments, pending_files) = {
             let now = self.state();
             (now.compaction.pending_segments as u64, now.orphans.len() as u64)
@@ -164,7 +180,8 @@ impl Engine {
         let stop = Stop { engine: self, watch: Some(watch) };
         let rule = self.rule(options.max_dead_percent, MERGE.1);
         self.commit_index()?;
-        let mut report = CompactReport { log_bytes_before: self.log_bytes()?, ..CompactReport::default() };
+        let (log_bytes_before, index_bytes_before) = (self.log_bytes()?, self.index_bytes());
+        let mut report = CompactReport { log_bytes_before, index_bytes_before, ..CompactReport::default() };
         let removals = compactor.removals;
         self.seal(&rule, 4096)?;
         let (mut freed, mut pace) = (0_u64, Pace::new(options.bytes_per_second));
@@ -183,7 +200,7 @@ impl Engine {
         }
         self.commit_index()?;
         self.shrink_index()?;
-        report.log_bytes_after = self.log_bytes()?;
+        (report.log_bytes_after, report.index_bytes_after) = (self.log_bytes()?, self.index_bytes());
         report.segments_removed = compactor.removals - removals;
         report.pending_segments = compactor.replaced.len() as u64;
         report.damaged_segments = compactor.damaged.iter().map(|id| self.layout.segment(*id)).collect();

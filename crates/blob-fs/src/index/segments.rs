@@ -83,8 +83,8 @@ impl Tally {
     /// A row comes, or (`sign` -1) goes.
     pub(super) fn blob(&mut self, row: Option<BlobRow>, sign: i128) {
         let Some(row) = row else { return };
-        *self.0.entry(row.place.segment).or_default() += sign * i128::from(row.log_len());
-        *self.0.entry(FILES).or_default() += sign * i128::from(row.file_len());
+        *self.0.entry(row.place.segment).or_default() += sign * i128::from(row.state.log_len());
+        *self.0.entry(FILES).or_default() += sign * i128::from(row.state.file_len());
     }
 
     /// A row comes, or (`sign` -1) goes.
