@@ -1,6 +1,6 @@
 //! `blob gc`: deletes what no tag keeps.
 
-use blob_fs::{CompactOptions, FsStore, Space};
+use blob_fs::{CompactOptions, FsStore};
 use blob_gc::{Event, GcMarkEvent, GcMode, GcOptions, GcReport, GcSweepEvent, NoRoots, collect};
 use blob_traits::{EntryStatus, Error, Hash, Progress};
 use futures_lite::future::zip;
@@ -24,49 +24,39 @@ const MAX_NAMED: u64 = 20;
 pub(crate) async fn run(context: &Context, args: GcArgs) -> Result<Exit, Failure> {
     let store = context.open(Access::Existing).await?;
     let shown = Shown { context, is_dry_run: args.dry_run, phase: None };
-    let before = disk_bytes(&store.space().await?);
     let mut report = round(context, &store, options(&args), shown).await?;
     if !args.dry_run && !args.no_compact {
-        give_back(context, &store, before, &mut report).await?;
+        give_back(context, &store, &mut report).await?;
     }
     context.meter.end(&context.output);
     sum_up(context, args.dry_run, &report)?;
     Ok(Exit::Ok)
 }
 
-/// Lets the log and the index shrink to what is needed of them, and counts what came back. The store would do it by itself,
-/// while it is open; a command does not stay open for that.
-async fn give_back(
-    context: &Context,
-    store: &FsStore,
-    before: u64,
-    report: &mut GcReport,
-) -> Result<(), Failure> {
+/// Lets the log and the index shrink to what is needed of them, and counts what comes back with that. The store would do it
+/// by itself, while it is open; a command does not stay open for that.
+async fn give_back(context: &Context, store: &FsStore, report: &mut GcReport) -> Result<(), Failure> {
     context.meter.begin("compact", Total::default(), &context.output);
-    match store.compact(CompactOptions::default()).await {
-        Ok(compacted) => {
-            for path in &compacted.damaged_segments {
-                let path = shown_path(path);
-                context.output.warning(&format!("{path} is damaged: its space does not come back"));
-            }
+    let compacted = match store.compact(CompactOptions::default()).await {
+        Ok(compacted) => compacted,
+        Err(Error::NoSpace { .. }) => {
+            context.output.warning(
+                "there is too little room to rewrite the log: its space comes back when there is more",
+            );
+            return Ok(());
         }
-        Err(Error::NoSpace { .. }) => context
-            .output
-            .warning("there is too little room to rewrite the log: its space comes back when there is more"),
         Err(error) => return Err(error.into()),
+    };
+    for path in &compacted.damaged_segments {
+        let path = shown_path(path);
+        context.output.warning(&format!("{path} is damaged: its space does not come back"));
     }
-    let space = store.space().await?;
-    let freed = before.saturating_sub(disk_bytes(&space));
-    let is_pending = space.pending_segments > 0 || space.pending_files > 0;
-    report.swept.freed_bytes = freed;
-    report.swept.pending_bytes =
-        if is_pending { report.swept.pending_bytes.saturating_sub(freed) } else { 0 };
+    let (swept, freed) = (&mut report.swept, compacted.freed_bytes());
+    swept.freed_bytes = swept.freed_bytes.saturating_add(freed);
+    // The rest is too little to be worth it, unless it waits for somebody.
+    let waits = compacted.pending_segments > 0 || !compacted.damaged_segments.is_empty();
+    swept.pending_bytes = if waits { swept.pending_bytes.saturating_sub(freed) } else { 0 };
     Ok(())
-}
-
-/// What the store takes on the disk.
-fn disk_bytes(space: &Space) -> u64 {
-    space.log_bytes.saturating_add(space.file_bytes).saturating_add(space.index_bytes)
 }
 
 fn options(args: &GcArgs) -> GcOptions {

@@ -2,7 +2,7 @@
 //! that nobody needs after it (E5, E30, E31, E35, E41, E51). One thread; the only one that writes the index.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     io,
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -17,8 +17,10 @@ use crate::{
     files::FileKey,
     format::record::CameFrom,
     index::{Commit, Index, SegmentNote},
+    layout::FileNo,
     op::{Orphan, OrphanKind},
     overlay::Overlay,
+    reserve::ROWS_IN_NEED,
     row::Checkpoint,
     state::{Move, Phase},
     vfs::Vfs,
@@ -28,7 +30,7 @@ use crate::{
 pub(crate) const LOG_BEHIND: u64 = 256 << 20;
 /// How long to wait after a commit that failed, at first and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-/// How often to look whether files that are to be removed are still read.
+/// How often to look whether files that are to be removed are still read, and whether there is room for the reserve.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// The state of the committer's thread.
@@ -79,6 +81,7 @@ impl Committer {
     pub(crate) fn run(mut self) -> Result<()> {
         loop {
             self.remove_orphans();
+            self.tend_reserve_if_given_up();
             let engine = self.engine.clone();
             let mut state = engine.state();
             match state.phase {
@@ -95,6 +98,7 @@ impl Committer {
                     // Handles may have gone since, and the next opening has less to do.
                     self.remove_orphans();
                     while self.commit()? {}
+                    self.tend_reserve_if_given_up();
                     return Ok(());
                 }
                 Phase::Open | Phase::Draining => {}
@@ -122,7 +126,8 @@ impl Committer {
                 continue;
             }
             let wait = due.map_or(IDLE, |due| due.saturating_duration_since(now));
-            let wait = if state.orphans.is_empty() { wait } else { wait.min(LOOK_AGAIN) };
+            let look_again = !state.orphans.is_empty() || engine.reserve.is_given_up();
+            let wait = if look_again { wait.min(LOOK_AGAIN) } else { wait };
             drop(engine.wait_committer(state, wait));
         }
     }
@@ -162,11 +167,15 @@ impl Committer {
     fn shrink(&mut self) -> Result<()> {
         let Engine { vfs, layout, options, .. } = &*self.engine;
         let Some(index) = self.index.as_ref() else { return Ok(()) };
-        if !index.is_wasteful(&**vfs)? {
+        if self.engine.reserve.is_given_up() || !index.is_wasteful(&**vfs)? {
             return Ok(());
         }
         let no = self.engine.new_file_no();
-        let (new, temp) = index.rewritten(vfs, layout, no, options.index_cache)?;
+        let (new, temp) = match index.rewritten(vfs, layout, no, options.index_cache) {
+            // It goes on as it is.
+            Err(Error::NoSpace { .. }) => return Ok(()),
+            rewritten => rewritten?,
+        };
         self.is_name_unsynced = true;
         vfs.replace(&temp, &layout.index()).map_err(|e| Error::io("replace", layout.index(), e))?;
         let reader = Arc::new(new.reader()?);
@@ -207,7 +216,13 @@ impl Committer {
         }
         let Some(job) = self.job.take().or_else(|| self.freeze()) else { return Ok(false) };
         self.waiting_since = None;
-        let committed = self.commit_job(&job);
+        let engine = self.engine.clone();
+        let before = engine.reserve.n_given_up();
+        let mut committed = self.commit_job(&job);
+        if matches!(committed, Err(Error::NoSpace { .. })) && engine.reserve.give_up(&*engine.vfs, before) {
+            // redb refuses to go on after an error (E35).
+            committed = self.reopen().and_then(|()| self.commit_job(&job));
+        }
         if committed.is_err() {
             self.job = Some(job);
         }
@@ -239,7 +254,12 @@ impl Committer {
         let unlink: Vec<Orphan> = self.engine.state().orphans.iter().filter_map(covered).collect();
         let index =
             self.index.as_ref().ok_or_else(|| Error::Failed { what: "the index is closed".to_owned() })?;
-        let (overlay, checkpoint, segments) = (&*job.overlay, job.checkpoint, &*job.notes);
+        let (nothing, mut overlay) = (Overlay::default(), &*job.overlay);
+        if self.engine.reserve.is_given_up() {
+            self.commit_ahead(index, overlay, &unlink)?;
+            overlay = &nothing;
+        }
+        let (checkpoint, segments) = (Some(job.checkpoint), &*job.notes);
         index.commit(&Commit { overlay, checkpoint, unlink: &unlink, segments })?;
         let reader = Arc::new(index.reader()?);
         let mut state = self.engine.state();
@@ -252,7 +272,41 @@ impl Committer {
         drop(state);
         self.engine.index_changed();
         tracing::debug!(rows = job.overlay.rows(), log_bytes = job.bytes, "committed to the index");
+        self.tend_reserve();
         Ok(())
+    }
+
+    /// Brings rows into the index a few at a time, so that each step needs little room; the checkpoint follows (E61).
+    fn commit_ahead(&self, index: &Index, overlay: &Overlay, unlink: &[Orphan]) -> Result<()> {
+        for part in overlay.in_parts(ROWS_IN_NEED) {
+            index.commit(&Commit { overlay: &part, checkpoint: None, unlink, segments: &[] })?;
+            // An older transaction would keep all pages that are replaced. The frozen overlay is still asked before it.
+            let reader = Arc::new(index.reader()?);
+            let mut state = self.engine.state();
+            state.visible.reader = Some(reader);
+            state.visible.generation += 1;
+        }
+        Ok(())
+    }
+
+    fn tend_reserve_if_given_up(&self) {
+        if self.engine.reserve.is_given_up() {
+            self.tend_reserve();
+        }
+    }
+
+    /// Keeps as much in reserve as is right for what the store holds.
+    pub(crate) fn tend_reserve(&self) {
+        let Engine { vfs, layout, reserve, .. } = &*self.engine;
+        let reader = self.engine.state().visible.reader.clone();
+        let Some(Ok(stats)) = reader.map(|reader| reader.stats()) else { return };
+        let mut n_bytes = stats.live_bytes();
+        // What is dead takes room until it has been compacted, which takes some, too.
+        if reserve.is_given_up() || reserve.is_too_large_for(n_bytes) {
+            let Ok(stored) = self.engine.stored_bytes() else { return };
+            n_bytes = stored;
+        }
+        reserve.tend(&**vfs, layout, n_bytes);
     }
 
     /// Closes and opens the index.
@@ -305,27 +359,36 @@ impl Committer {
     fn remove_orphans(&self) {
         let ready: Vec<_> = {
             let mut state = self.engine.state();
-            let (ready, kept) = std::mem::take(&mut state.orphans)
-                .into_iter()
-                .partition(|(seq, orphan)| *seq <= state.durable_seq && !state.handles.is_pinned(orphan.no));
-            state.orphans = kept;
-            for (_, orphan) in &ready {
-                state.moves.retain(|moved| moved.no != orphan.no || orphan.what == OrphanKind::Bits);
-            }
+            let ready: Vec<_> =
+                state.orphans.iter().filter(|orphan| state.is_removable(orphan)).copied().collect();
+            let gone: HashSet<FileNo> = ready
+                .iter()
+                .filter(|(_, orphan)| orphan.what == OrphanKind::All)
+                .map(|(_, orphan)| orphan.no)
+                .collect();
+            state.moves.retain(|moved| !gone.contains(&moved.no));
             ready
         };
-        let mut ready = ready.into_iter();
-        while let Some((seq, orphan)) = ready.next() {
+        if ready.is_empty() {
+            return;
+        }
+        let mut removed = HashSet::new();
+        for (seq, orphan) in &ready {
             self.engine.files.forget(FileKey::Data(orphan.no));
             self.engine.files.forget(FileKey::Outboard(orphan.no));
             self.engine.files.forget(FileKey::Pairs(orphan.no));
-            if let Err(e) = remove_orphan(&*self.engine.vfs, &self.engine.layout, &orphan) {
+            if let Err(e) = remove_orphan(&*self.engine.vfs, &self.engine.layout, orphan) {
                 tracing::warn!(error = %e, hash = %orphan.hash, "a file could not be removed; trying again later");
-                self.engine.state().orphans.extend([(seq, orphan)].into_iter().chain(ready));
-                return;
+                break;
             }
             self.engine.exported.forget(orphan.no);
+            removed.insert((*seq, orphan.no));
         }
+        let mut state = self.engine.state();
+        state.orphans.retain(|(seq, orphan)| !removed.contains(&(*seq, orphan.no)));
+        state.n_failed_removals += u64::from(removed.len() < ready.len());
+        drop(state);
+        self.engine.index_changed();
     }
 }
 

@@ -37,6 +37,9 @@ use crate::{
     state::Phase,
 };
 
+/// Where the disk is full, a pass that would write no more than this is the last to be tried.
+const LEAST_ROOM: u64 = 256 << 10;
+
 /// What compaction remembers between its passes. The lock around it sees to it that there is one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Compactor {
@@ -177,6 +180,41 @@ impl Compactor {
                 let live = scene.stats.segments.get(&id).map_or(0, |stats| stats.live);
                 self.unworthy.insert(id, (live, self.removals));
                 candidates.retain(|candidate| candidate.id != id);
+            }
+        }
+    }
+
+    /// Rewrites less at once where the disk is full: what the first segments give back is room for the next (E60).
+    /// The reserve is given up for it, and never used up (E61).
+    fn pass_in_room(
+        &mut self,
+        engine: &Engine,
+        rule: &Rule,
+        stop: &Stop<'_>,
+        pace: &mut Pace,
+    ) -> Result<Option<Pass>, Stopped> {
+        let mut rule = *rule;
+        loop {
+            if engine.reserve.is_given_up() {
+                if !self.replaced.is_empty() {
+                    // Somebody reads what the last pass has replaced: the next would take as much room again.
+                    self.settle(engine, stop)?;
+                    if !self.replaced.is_empty() {
+                        return Ok(None);
+                    }
+                }
+                let reserve = engine.reserve.wanted(engine.stored_bytes()?);
+                rule.room = rule.room.min(reserve / 4);
+                rule.most = reserve / 2;
+            }
+            let before = engine.reserve.n_given_up();
+            match self.pass(engine, &rule, stop, pace) {
+                Err(Stopped::Failed(Error::NoSpace { .. })) if rule.room > LEAST_ROOM => {
+                    rule.room = LEAST_ROOM.max(rule.room / 8);
+                }
+                Err(Stopped::Failed(Error::NoSpace { .. }))
+                    if engine.reserve.give_up(&*engine.vfs, before) => {}
+                passed => return passed,
             }
         }
     }

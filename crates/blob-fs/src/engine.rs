@@ -1,6 +1,7 @@
 //! The engine: decides under the state lock, writes in groups, publishes in log order (E17-E28).
 
 mod compacting;
+mod room;
 mod writer;
 
 use std::{
@@ -23,6 +24,7 @@ use crate::{
     op::{Op, Outcome, Txn},
     options::{Durability, Options},
     pins::Pins,
+    reserve::{Reserve, refusal},
     row::{BlobRow, TagRow},
     state::{Looked, Phase, State},
     vfs::Vfs,
@@ -48,6 +50,7 @@ pub(crate) struct Engine {
     /// Held for reading while a directory that files are moved out of is synced, for writing while they are (E41).
     pub(crate) moving: RwLock<()>,
     pub(crate) exported: Exported,
+    pub(crate) reserve: Reserve,
     /// Locked before the log.
     pub(crate) compactor: Mutex<Compactor>,
     state: Mutex<State>,
@@ -92,7 +95,7 @@ enum Waiting {
 }
 
 impl Engine {
-    pub(crate) fn new(options: Options, layout: Layout, state: State, log: Log) -> Self {
+    pub(crate) fn new(options: Options, layout: Layout, state: State, log: Log, reserve: Reserve) -> Self {
         Self {
             vfs: options.vfs.clone(),
             layout,
@@ -100,6 +103,7 @@ impl Engine {
             files: FileCache::new(options.vfs.clone(), options.open_files),
             moving: RwLock::default(),
             exported: Exported::default(),
+            reserve,
             compactor: Mutex::default(),
             state: Mutex::new(state),
             log: Mutex::new(log),
@@ -311,6 +315,14 @@ impl Engine {
             }
             Decision::Write(ops, pins, value) => (ops, pins, value),
         };
+        if self.reserve.is_given_up() && !ops.iter().all(Op::is_removal) {
+            state.refuse(&ops);
+            drop((state, pins));
+            // It looks whether there is room again.
+            self.committer_wake.notify_one();
+            let (path, refusal) = (self.layout.log_dir(), refusal(&self.layout.reserve()));
+            return Ok((value, Waiting::Done(Err(Failure::new("append to", &path, &refusal)))));
+        }
         let alone = state.queue.is_empty() && !state.leading;
         let quick = state.mean_sync < LEAD_BELOW && ops.iter().map(Op::weight).sum::<u64>() < LEAD_BYTES;
         if alone && quick {
@@ -364,7 +376,15 @@ impl Engine {
         durable_seq: u64,
     ) -> (Result<Appended, Failure>, Option<Duration>) {
         let mut log = self.log();
-        let appended = match log.append(group, kills, durable_seq) {
+        let before = self.reserve.n_given_up();
+        let mut appended = log.append(group, kills, durable_seq);
+        if appended.as_ref().is_err_and(Failure::is_no_space)
+            && group.iter().flat_map(|txn| &txn.ops).all(|queued| queued.op.is_removal())
+            && self.reserve.give_up(&*self.vfs, before)
+        {
+            appended = log.append(group, kills, durable_seq);
+        }
+        let appended = match appended {
             Ok(appended) => appended,
             Err(failure) => return (Err(failure), None),
         };

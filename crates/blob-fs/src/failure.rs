@@ -52,6 +52,11 @@ impl Failure {
         self
     }
 
+    /// Whether the disk, or a quota, was full.
+    pub(crate) fn is_no_space(&self) -> bool {
+        matches!(self.kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
     pub(crate) fn to_error(&self) -> Error {
         let source = self
             .os

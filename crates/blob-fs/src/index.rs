@@ -1,6 +1,7 @@
 //! The index (E29-E36): what the log says, by key, in one redb file. Derived; never the only place of anything.
 
 mod backend;
+mod closing;
 mod rewrite;
 mod segments;
 
@@ -15,12 +16,13 @@ use std::{
 use blob_traits::{Error, Hash, Result, Tag, TagRange};
 use redb::{
     Database, Durability, OwnedAccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    TableError,
+    TableError, WriteTransaction,
 };
 
 pub(crate) use self::segments::{AllStats, SegmentNote};
 use self::{
     backend::FileBackend,
+    closing::Closing,
     segments::{SEGMENTS, Tally, note_counted},
 };
 use crate::{
@@ -41,21 +43,22 @@ const UNLINK: TableDefinition<'_, &[u8], ()> = TableDefinition::new("unlink");
 /// In `meta` as long as a new index has not been brought up to the end of the log: it is made anew then.
 const UNFINISHED: &str = "unfinished";
 const DAMAGED: &str = "damaged";
+/// In `meta` while there are rows of records behind the checkpoint.
+const AHEAD: &str = "ahead";
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// The index, open for its one writer.
-#[derive(Debug)]
 pub(crate) struct Index {
-    db: Database,
+    db: Closing<Database>,
     path: PathBuf,
 }
 
 /// A look-up in the index as of one commit.
 pub(crate) struct IndexReader {
-    blobs: ReadOnlyTable<&'static [u8; 32], &'static [u8]>,
-    tags: ReadOnlyTable<&'static [u8], &'static [u8]>,
-    segments: ReadOnlyTable<u32, &'static [u8]>,
+    blobs: Closing<ReadOnlyTable<&'static [u8; 32], &'static [u8]>>,
+    tags: Closing<ReadOnlyTable<&'static [u8], &'static [u8]>>,
+    segments: Closing<ReadOnlyTable<u32, &'static [u8]>>,
     path: PathBuf,
 }
 
@@ -63,7 +66,8 @@ pub(crate) struct IndexReader {
 #[derive(Debug)]
 pub(crate) struct Commit<'a> {
     pub(crate) overlay: &'a Overlay,
-    pub(crate) checkpoint: Checkpoint,
+    /// `None` leaves the one that is there: more rows are to come before the next (E61).
+    pub(crate) checkpoint: Option<Checkpoint>,
     /// All files that are still to be removed.
     pub(crate) unlink: &'a [Orphan],
     /// What compaction did.
@@ -98,7 +102,7 @@ impl Index {
         let db = contained("open", &path, || {
             Ok(redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(file))?)
         })?;
-        let index = Self { db, path };
+        let index = Self { db: Closing::new(db), path };
         index.check_identity(store_id)?;
         index.ensure_segments()?;
         Ok(index)
@@ -109,7 +113,7 @@ impl Index {
         vfs.random(&mut no);
         let temp = layout.temp(FileNo(u64::from_le_bytes(no)), "redb");
         let file = vfs.create_new(&temp).map_err(|e| Error::io("create", &temp, e))?;
-        let made = (|| {
+        let made = || {
             let db = redb::Builder::new()
                 .set_cache_size(cache)
                 .create_with_backend(FileBackend::new(file.clone()))?;
@@ -129,8 +133,8 @@ impl Index {
             note_counted(&txn, &Checkpoint::default().encode())?;
             txn.commit()?;
             Ok::<_, redb::Error>(())
-        })();
-        made.map_err(|e| index_error("create", &temp, e))?;
+        };
+        contained("create", &temp, made)?;
         let path = layout.index();
         file.sync_data()
             .and_then(|()| vfs.rename(&temp, &path))
@@ -202,6 +206,11 @@ impl Index {
         Ok(self.meta(DAMAGED)?.is_some())
     }
 
+    /// Whether there are rows of records behind the checkpoint.
+    pub(crate) fn is_ahead(&self) -> Result<bool> {
+        Ok(self.meta(AHEAD)?.is_some())
+    }
+
     /// Takes note of damage in the log, durably.
     pub(crate) fn note_damage(&self) -> Result<()> {
         if self.is_damaged()? {
@@ -247,7 +256,8 @@ impl Index {
     pub(crate) fn reader(&self) -> Result<IndexReader> {
         let open = || {
             let txn = self.db.begin_read()?;
-            Ok::<_, redb::Error>((txn.open_table(BLOBS)?, txn.open_table(TAGS)?, txn.open_table(SEGMENTS)?))
+            let tables = (txn.open_table(BLOBS)?, txn.open_table(TAGS)?, txn.open_table(SEGMENTS)?);
+            Ok::<_, redb::Error>((Closing::new(tables.0), Closing::new(tables.1), Closing::new(tables.2)))
         };
         let (blobs, tags, segments) = contained("read", &self.path, open)?;
         Ok(IndexReader { blobs, tags, segments, path: self.path.clone() })
@@ -262,7 +272,7 @@ impl Index {
         let mut txn = self.db.begin_write()?;
         txn.set_durability(Durability::Immediate)?;
         txn.set_quick_repair(true);
-        let checkpoint = commit.checkpoint.encode();
+        let checkpoint = note_checkpoint(&txn, commit.checkpoint)?;
         {
             let mut tally = Tally::default();
             let mut blobs = txn.open_table(BLOBS)?;
@@ -294,8 +304,6 @@ impl Index {
             for orphan in commit.unlink {
                 unlink.insert(encode_orphan(orphan).as_slice(), ())?;
             }
-            let mut meta = txn.open_table(META)?;
-            meta.insert("checkpoint", checkpoint.as_slice())?;
         }
         note_counted(&txn, &checkpoint)?;
         Ok(txn.commit()?)
@@ -364,10 +372,28 @@ impl IndexReader {
     }
 }
 
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for IndexReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IndexReader").field("path", &self.path).finish_non_exhaustive()
     }
+}
+
+/// Says in a transaction how far the rows go, and returns the checkpoint.
+fn note_checkpoint(txn: &WriteTransaction, checkpoint: Option<Checkpoint>) -> Result<Vec<u8>, redb::Error> {
+    let mut meta = txn.open_table(META)?;
+    if let Some(checkpoint) = checkpoint {
+        meta.insert("checkpoint", checkpoint.encode().as_slice())?;
+        meta.remove(AHEAD)?;
+    } else {
+        meta.insert(AHEAD, [].as_slice())?;
+    }
+    Ok(meta.get("checkpoint")?.map(|value| value.value().to_vec()).unwrap_or_default())
 }
 
 /// Kind, hash, number.

@@ -46,6 +46,10 @@ impl Layout {
         self.root.join("LOCK")
     }
 
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
+    }
+
     pub(crate) fn log_dir(&self) -> PathBuf {
         self.root.join("log")
     }

@@ -10,7 +10,7 @@
 //!   found.
 //! - `format` has the bytes of the log; `layout` the names of files; [`vfs`] is the seam to the operating system.
 //! - `engine` decides and writes in groups, `state` is what its lock guards, `log` appends, `committer` brings the log
-//!   into the `index`, `recover` does so on opening.
+//!   into the `index`, `recover` does so on opening; `reserve` has room for removals on a full disk.
 //! - `entry`, `reader`, `outboard` read; `import`, `partial`, `reference`, `export`, `demote`, `tags`, `delete`, `sweep`, `list`
 //!   are the verbs; every act that makes something reachable goes through `pins`.
 //!
@@ -60,6 +60,7 @@ mod pins;
 mod reader;
 mod recover;
 mod reference;
+mod reserve;
 mod row;
 mod scan;
 mod segments;

@@ -57,6 +57,11 @@ impl Op {
         }
     }
 
+    /// Whether it makes nothing be there that was not.
+    pub(crate) fn is_removal(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::TagDelete { .. } | Self::Mark)
+    }
+
     /// Calls `f` with the record, whose `kills` are given per key.
     pub(crate) fn with_record<T>(&self, kills: &[u32], f: impl FnOnce(&Record<'_>, u32) -> T) -> T {
         let first = kills.first().copied().unwrap_or(0);
@@ -165,15 +170,8 @@ pub(crate) enum OrphanKind {
 
 /// The files that a blob leaves behind when its state changes.
 pub(crate) fn orphan(hash: Hash, old: BlobState, new: Option<BlobState>) -> Option<Orphan> {
-    let number = |state| match state {
-        BlobState::Small { .. } => FileNo::NONE,
-        BlobState::Large { no, .. } | BlobState::Referenced { no, .. } | BlobState::Partial { no, .. } => no,
-    };
-    let no = number(old);
-    if no == FileNo::NONE {
-        return None;
-    }
-    let kept = new.is_some_and(|new| number(new) == no);
+    let no = old.file_no()?;
+    let kept = new.and_then(BlobState::file_no) == Some(no);
     match (kept, old) {
         (false, _) => Some(Orphan { hash, no, what: OrphanKind::All }),
         (true, BlobState::Partial { .. }) => Some(Orphan { hash, no, what: OrphanKind::Bits }),

@@ -31,6 +31,10 @@ pub struct Options {
     pub overlay_age: Duration,
     /// When the space of dead records comes back.
     pub compaction: Compaction,
+    /// How much room on the disk is kept for removals, at most, in bytes; 0 for none. A store has a fourth of what it
+    /// holds in reserve, and none below 4 MiB. When the disk is full this room is given up, and nothing but removals is
+    /// taken until there is room to have it again; other writes fail with [`NoSpace`](blob_traits::Error::NoSpace).
+    pub reserve: u64,
     /// The file system. Tests put a faulty one here.
     pub vfs: Arc<dyn Vfs>,
 }
@@ -92,6 +96,7 @@ impl Options {
             overlay_rows: 65_536,
             overlay_age: Duration::from_secs(30),
             compaction: Compaction::default(),
+            reserve: 32 << 20,
             vfs: Arc::new(RealVfs::default()),
         }
     }

@@ -33,4 +33,17 @@ impl Overlay {
     pub(crate) fn rows(&self) -> usize {
         self.blobs.len() + self.tags.len()
     }
+
+    /// The same changes in parts of so many rows at most, in the order of their keys.
+    pub(crate) fn in_parts(&self, n_rows: usize) -> Vec<Self> {
+        let mut blobs: Vec<_> = self.blobs.iter().map(|(hash, change)| (*hash, *change)).collect();
+        blobs.sort_unstable_by_key(|(hash, _)| *hash);
+        let tags: Vec<_> = self.tags.iter().map(|(tag, change)| (tag.clone(), *change)).collect();
+        let of_blobs = blobs
+            .chunks(n_rows)
+            .map(|part| Self { blobs: part.iter().copied().collect(), ..Self::default() });
+        let of_tags =
+            tags.chunks(n_rows).map(|part| Self { tags: part.iter().cloned().collect(), ..Self::default() });
+        of_blobs.chain(of_tags).collect()
+    }
 }

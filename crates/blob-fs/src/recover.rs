@@ -17,6 +17,7 @@ use crate::{
     layout::Layout,
     log::{Log, Tail},
     options::Options,
+    reserve::{ROWS_IN_NEED, Reserve},
     row::Checkpoint,
     segments::{self, PackedSegment, Segments},
     vfs::Vfs,
@@ -67,8 +68,22 @@ pub(crate) struct Recovered {
 /// Seqs that may lie in an unfinished write at the end of the log are left out, so that none is used twice (E4).
 const SEQ_GAP: u64 = 1 << 20;
 
-/// Brings a store, whose lock is held, into order. Each step may be interrupted and repeated.
-pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
+/// So many rows go to the index at once while it is brought up to the log.
+const BATCH: usize = 65_536;
+
+/// Brings a store, whose lock is held, into order. Each step may be interrupted and repeated, and is where the disk is
+/// full and the reserve can be given up (E61).
+pub(crate) fn recover(options: &Options, layout: &Layout, reserve: &Reserve) -> Result<Recovered> {
+    let batch = if reserve.is_given_up() { ROWS_IN_NEED } else { BATCH };
+    match recover_in_batches(options, layout, batch) {
+        Err(Error::NoSpace { .. }) if reserve.give_up(&*options.vfs, 0) => {
+            recover_in_batches(options, layout, ROWS_IN_NEED)
+        }
+        recovered => recovered,
+    }
+}
+
+fn recover_in_batches(options: &Options, layout: &Layout, batch: usize) -> Result<Recovered> {
     let vfs = &options.vfs;
     let mut recovery = Recovery::default();
     let segments = segments::list(&**vfs, layout)?;
@@ -88,7 +103,7 @@ pub(crate) fn recover(options: &Options, layout: &Layout) -> Result<Recovered> {
         has_index = false;
     }
     recovery.rebuilt_index = !has_index && !segments.log.is_empty();
-    let mut replay = Replay::new(vfs.clone(), layout.clone(), index)?;
+    let mut replay = Replay::new(vfs.clone(), layout.clone(), index, batch)?;
     let checkpoint = replay.checkpoint();
     segments.check(&**vfs, &checkpoint, layout)?;
     let read = replay

@@ -65,6 +65,34 @@ impl BlobState {
     pub(crate) fn is_partial_in(self, number: FileNo) -> bool {
         matches!(self, Self::Partial { no, .. } if no == number)
     }
+
+    /// The number of its files.
+    pub(crate) fn file_no(self) -> Option<FileNo> {
+        let no = match self {
+            Self::Small { .. } => FileNo::NONE,
+            Self::Large { no, .. } | Self::Referenced { no, .. } | Self::Partial { no, .. } => no,
+        };
+        (no != FileNo::NONE).then_some(no)
+    }
+
+    /// How many bytes the record takes in the log (E54).
+    pub(crate) fn log_len(self) -> u64 {
+        record_len(match self {
+            Self::Small { size } => u64::from(size) + outboard_len(u64::from(size)),
+            Self::Large { .. } => 17,
+            Self::Referenced { .. } => REFERENCED,
+            Self::Partial { .. } => 9,
+        })
+    }
+
+    /// How many bytes the files of the store take for a complete blob.
+    pub(crate) fn file_len(self) -> u64 {
+        match self {
+            Self::Large { size, .. } => size.saturating_add(outboard_len(size)),
+            Self::Referenced { size, no } if no != FileNo::NONE => outboard_len(size),
+            Self::Referenced { .. } | Self::Small { .. } | Self::Partial { .. } => 0,
+        }
+    }
 }
 
 /// The last record of a blob.
@@ -95,25 +123,6 @@ fn record_len(payload: u64) -> u64 {
 }
 
 impl BlobRow {
-    /// How many bytes the record takes in the log (E54).
-    pub(crate) fn log_len(&self) -> u64 {
-        record_len(match self.state {
-            BlobState::Small { size } => u64::from(size) + outboard_len(u64::from(size)),
-            BlobState::Large { .. } => 17,
-            BlobState::Referenced { .. } => REFERENCED,
-            BlobState::Partial { .. } => 9,
-        })
-    }
-
-    /// How many bytes the files of the store take for a complete blob.
-    pub(crate) fn file_len(&self) -> u64 {
-        match self.state {
-            BlobState::Large { size, .. } => size.saturating_add(outboard_len(size)),
-            BlobState::Referenced { size, no } if no != FileNo::NONE => outboard_len(size),
-            BlobState::Referenced { .. } | BlobState::Small { .. } | BlobState::Partial { .. } => 0,
-        }
-    }
-
     /// Kind, seq, segment, offset, size, number; integers little endian.
     pub(crate) fn encode(&self) -> [u8; BLOB_ROW] {
         let (kind, size, no) = match self.state {

@@ -233,8 +233,8 @@ impl Segments {
     }
 }
 
-/// Whether the bytes of a small blob are those of its hash.
-fn is_right(record: &ScannedRecord) -> bool {
+/// Whether the bytes of a small blob, which were read with its record, are those of its hash.
+pub(crate) fn is_right(record: &ScannedRecord) -> bool {
     match &record.body {
         Body::Small { data_len } => {
             record.payload.get(..*data_len as usize).is_some_and(|data| Hash::new(data) == record.header.hash)

@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) moves: Vec<Move>,
     /// Files to be removed, with the seq of the record that says so (E5).
     pub(crate) orphans: Vec<(u64, Orphan)>,
+    /// How often not all of them could be removed.
+    pub(crate) n_failed_removals: u64,
     pub(crate) compaction: CompactionState,
     /// As far as the index has it.
     pub(crate) committed: Checkpoint,
@@ -139,6 +141,7 @@ impl State {
             log_behind: 0,
             moves: Vec::new(),
             orphans: Vec::new(),
+            n_failed_removals: 0,
             compaction: CompactionState { is_due: true, ..CompactionState::default() },
             committed: published,
             commits: (0, 0),
@@ -164,6 +167,11 @@ impl State {
             || !self.moves.is_empty()
             || self.log_behind > 0
             || !self.compaction.notes.is_empty()
+    }
+
+    /// Whether nothing needs files any more that are to be removed (E5, E51).
+    pub(crate) fn is_removable(&self, (seq, orphan): &(u64, Orphan)) -> bool {
+        *seq <= self.durable_seq && !self.handles.is_pinned(orphan.no)
     }
 
     pub(crate) fn check_writable(&self) -> Result<()> {
@@ -295,6 +303,11 @@ impl State {
         if failure.severity == Severity::Store {
             self.failed.get_or_insert_with(|| failure.clone());
         }
+    }
+
+    /// Takes note of operations that do not come into the queue: nobody needs the files that were made for them.
+    pub(crate) fn refuse(&mut self, ops: &[Op]) {
+        self.orphans.extend(ops.iter().filter_map(|op| Some((0, op.new_files()?))));
     }
 
     /// Takes the next group from the queue (E21): up to 1,024 records or 8 MiB, at least one transaction.

@@ -18,6 +18,7 @@ use crate::{
     options::{Compaction, Create, Options},
     partial::Partials,
     recover::{Recovered, Recovery, recover},
+    reserve::Reserve,
     state::{Phase, State},
     vfs::Vfs,
 };
@@ -66,10 +67,13 @@ impl FsStore {
             ensure_dir(&*options.vfs, &dir)?;
         }
         options.vfs.sync_dir(layout.root()).map_err(|e| Error::io("sync", layout.root(), e))?;
-        let Recovered { store_id, index, log, published, next_seq, recovery } = recover(&options, &layout)?;
+        let reserve = Reserve::find(&*options.vfs, &layout, options.reserve)?;
+        let recovered = recover(&options, &layout, &reserve)?;
+        let Recovered { store_id, index, log, published, next_seq, recovery } = recovered;
         let state = State::new(next_seq, published, index.reader()?, Partials::default());
-        let engine = Arc::new(Engine::new(options, layout, state, log));
+        let engine = Arc::new(Engine::new(options, layout, state, log, reserve));
         let committer = Committer::new(engine.clone(), index, store_id);
+        committer.tend_reserve();
         let spawn_error = |e| Error::io("start a thread for", engine.layout.root(), e);
         let committer = std::thread::Builder::new()
             .name("blob-fs-index".to_owned())

@@ -1,6 +1,6 @@
 //! Deleting what nothing reaches (E52, E53).
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use blob_traits::{
     Error, Hash, Refused, Result, Sweep, SweepBatch, SweepEpoch, SweepRound, Swept, blocking::unblock,
@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::{
     delete::{PER_RECORD, PER_STEP},
     engine::{Decision, Engine, Keys},
+    layout::FileNo,
     op::Op,
     partial::Partial,
     row::{BlobRow, BlobState},
@@ -63,9 +64,9 @@ impl SweepRound for FsRound {
             for step in candidates.chunks(PER_STEP) {
                 engine.load_partials(step)?;
                 match engine.sweep(&epoch, step)? {
-                    SweepBatch::Swept(more) => swept += more,
+                    Some(weighed) => swept += engine.settle(weighed),
                     // What the steps before have deleted is not there the next time.
-                    SweepBatch::MarkFirst => return Ok(SweepBatch::MarkFirst),
+                    None => return Ok(SweepBatch::MarkFirst),
                 }
             }
             Ok(SweepBatch::Swept(swept))
@@ -86,8 +87,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Decides about a batch and queues its deletion in one critical section of the state lock (E52).
-    fn sweep(&self, epoch: &SweepEpoch, candidates: &[Hash]) -> Result<SweepBatch> {
+    /// Decides about a batch and queues its deletion in one critical section of the state lock (E52). `None`: something is
+    /// to be marked first.
+    fn sweep(&self, epoch: &SweepEpoch, candidates: &[Hash]) -> Result<Option<Weighed>> {
         let keys = Keys { blobs: candidates.into(), tags: SmallVec::new() };
         self.transact_blocking(&keys, candidates.len() as u64 * 36, |state, looked| {
             let condemned = epoch.decide(|covered| {
@@ -95,12 +97,12 @@ impl Engine {
             });
             let condemned = match condemned {
                 Ok(condemned) => condemned,
-                Err(Refused::MarkFirst) => return Ok(Decision::Nothing(SweepBatch::MarkFirst)),
+                Err(Refused::MarkFirst) => return Ok(Decision::Nothing(None)),
                 Err(Refused::Spoiled) => return Err(Error::SweepSpoiled),
             };
-            let mut swept = Swept::default();
+            let mut weighed = Weighed::default();
             for hash in &condemned {
-                swept += state.weigh(hash, looked);
+                state.weigh(hash, looked, &mut weighed);
             }
             let there = |hash: &&Hash| state.pending_blob(hash, looked).is_some();
             let recorded: Vec<Hash> = condemned.iter().filter(there).copied().collect();
@@ -109,31 +111,60 @@ impl Engine {
             }
             let ops: Vec<Op> =
                 recorded.chunks(PER_RECORD).map(|hashes| Op::Delete { hashes: hashes.to_vec() }).collect();
-            let swept = SweepBatch::Swept(swept);
+            let weighed = Some(weighed);
             Ok(if ops.is_empty() {
-                Decision::Nothing(swept)
+                Decision::Nothing(weighed)
             } else {
-                Decision::Write(ops, SmallVec::new(), swept)
+                Decision::Write(ops, SmallVec::new(), weighed)
             })
         })
     }
+
+    /// Waits until the files of a batch have gone but for those that somebody reads, and sums up.
+    fn settle(&self, Weighed { mut swept, files }: Weighed) -> Swept {
+        let left = self.await_removal(&files);
+        for (no, n_bytes) in files {
+            *(if left.contains(&no) { &mut swept.pending_bytes } else { &mut swept.freed_bytes }) += n_bytes;
+        }
+        swept
+    }
+}
+
+/// What the deletion of a batch brings. It is not known yet which files go at once.
+#[derive(Debug, Default)]
+struct Weighed {
+    swept: Swept,
+    /// The bytes that the files of a number take.
+    files: HashMap<FileNo, u64>,
 }
 
 impl State {
-    /// What the deletion of a blob brings.
-    fn weigh(&self, hash: &Hash, looked: &Looked) -> Swept {
+    /// Adds what the deletion of a blob brings.
+    fn weigh(&self, hash: &Hash, looked: &Looked, weighed: &mut Weighed) {
         let recorded = self.pending_blob(hash, looked).map(|(state, _)| state);
-        if let Some(size) = recorded.and_then(BlobState::complete_size) {
-            // A referenced file is the user's.
-            let is_ours = !matches!(recorded, Some(BlobState::Referenced { .. }));
-            let pending_bytes = if is_ours { size } else { 0 };
-            return Swept { n_complete: 1, logical_bytes: size, pending_bytes, ..Swept::default() };
+        let swept = &mut weighed.swept;
+        if let Some((state, size)) = recorded.and_then(|state| Some((state, state.complete_size()?))) {
+            swept.n_complete += 1;
+            swept.logical_bytes += size;
+            match state.file_no() {
+                // A referenced file is the user's: what it takes is no part of that.
+                Some(no) => drop(weighed.files.insert(no, state.file_len())),
+                // Its record is dead: that comes back with compaction.
+                None if matches!(state, BlobState::Small { .. }) => swept.pending_bytes += state.log_len(),
+                None => {}
+            }
+            return;
         }
         let in_memory = self.partials.get(hash).map(|partial| partial.n_bytes());
         if recorded.is_none() && in_memory.is_none() {
-            return Swept::default();
+            return;
         }
-        let logical_bytes = in_memory.unwrap_or(0);
-        Swept { n_partial: 1, logical_bytes, pending_bytes: logical_bytes, ..Swept::default() }
+        let n_bytes = in_memory.unwrap_or(0);
+        swept.n_partial += 1;
+        swept.logical_bytes += n_bytes;
+        // One that is in memory alone takes nothing on the disk.
+        if let Some(no) = recorded.and_then(BlobState::file_no) {
+            weighed.files.insert(no, n_bytes);
+        }
     }
 }

@@ -48,6 +48,8 @@ pub trait Vfs: Debug + Send + Sync + 'static {
     fn reflink(&self, from: &Path, to: &Path, whose: Whose) -> io::Result<()>;
     /// Removes the name of a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Tells how many bytes can still be written to the file system that a directory lies on.
+    fn available(&self, path: &Path) -> io::Result<u64>;
     /// Makes the entries of a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Resolves links, `.` and `..` in the path of something that exists.
@@ -72,6 +74,11 @@ pub trait VfsFile: Debug + Send + Sync {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize>;
     /// Sets the length.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Takes room on the disk for the first `len` bytes and makes the file that long, if it is not longer. Where the file
+    /// system cannot, [`io::ErrorKind::Unsupported`].
+    fn allocate(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     /// Makes bytes and length durable (fdatasync).
     fn sync_data(&self) -> io::Result<()>;
     /// Describes the open file.

@@ -4,13 +4,21 @@
 
 mod support;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use blob_fs::{CompactOptions, CompactReport, Compaction, FsStore, Options};
+use blob_fs::{
+    CompactOptions, CompactReport, Compaction, FsStore, Options,
+    vfs::{Fault, FaultKind, FaultVfs, Op, Ops, RealVfs, Repeat},
+};
 use blob_traits::{Error, HashAndFormat, MapEntry as _, ReadBlob as _, TagRange, collect, prelude::*};
 use redb::{Database, TableDefinition};
 use support::{
-    content,
+    content, copy_dir,
     files::{all_files, check_files, segments},
     has, hash, import, lazy,
     log::{change, kind_of_segment},
@@ -391,4 +399,42 @@ async fn what_was_deleted_stays_so_though_the_removal_was_compacted() {
     forget_index(dir.path());
     let store = open(tiny(dir.path())).await;
     assert!(has(&store, 0, SMALL).await && !has(&store, 1, SMALL).await);
+}
+
+/// A crash has left both, and the copy went bad: nobody had read it before what it replaces was removed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_copy_does_not_take_the_place_of_what_it_was_made_of() {
+    let crashed = temp_dir();
+    let vfs = FaultVfs::new(Arc::new(RealVfs::default()));
+    let store = thinned(Options { vfs: Arc::new(vfs.clone()), ..tiny(crashed.path()) }).await;
+    // The copy has come into the log, and nothing was done about it.
+    let only = Ops::Just(Op::Rename);
+    vfs.arm(Fault { at: 1, repeat: Repeat::Once, kind: FaultKind::DoneError(5), only });
+    store.compact(CompactOptions::default()).await.unwrap_err();
+    drop(store);
+    let place = |seed: u64, path: &Path| {
+        let beginning = content(seed, 16);
+        fs::read(path).unwrap().windows(16).position(|window| *window == beginning)
+    };
+    let with =
+        |seed: u64| segments(crashed.path()).into_iter().filter(move |path| place(seed, path).is_some());
+    let (seed, both) = (0..120)
+        .map(|seed| (seed, with(seed).collect::<Vec<_>>()))
+        .find(|(_, both)| both.len() == 2)
+        .unwrap();
+    assert!(both.iter().map(|path| kind_of_segment(path)).eq([1, 2]), "{both:?}");
+    let at = place(seed, &both[1]).unwrap();
+    change(&both[1], |bytes| bytes[at] ^= 1);
+    for lost in [false, true] {
+        let dir = temp_dir();
+        copy_dir(crashed.path(), dir.path());
+        if lost {
+            forget_index(dir.path());
+        }
+        let store = open(tiny(dir.path())).await;
+        assert_eq!(store.recovery().damaged.len(), 1, "{:?}", store.recovery());
+        check(&store, 0..120).await;
+        let is_there = |path: &PathBuf| dir.path().join("log").join(path.file_name().unwrap()).exists();
+        assert!(both.iter().all(is_there));
+    }
 }

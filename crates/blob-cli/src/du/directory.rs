@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 use walkdir::WalkDir;
 
 /// The kinds of files, by where they lie.
-const KINDS: [(&str, &str); 6] = [
+const KINDS: [(&str, &str); 7] = [
     ("log", "log"),
     ("data", "data"),
     ("partial", "partial"),
     ("index", "index.redb"),
     ("quarantine", "quarantine"),
+    ("reserve", "reserve"),
     ("temp", "temp"),
 ];
 

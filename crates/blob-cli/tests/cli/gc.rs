@@ -1,6 +1,6 @@
 //! Collection: what no tag keeps goes, and nothing else.
 
-use std::{fs, path::PathBuf};
+use std::{fs, io::Write, path::PathBuf, process::Command};
 
 use crate::{
     home::{Home, Run, bytes, files},
@@ -243,4 +243,54 @@ fn progress_counts_sequences_and_blobs() {
         progress["phase"] == "sweep" && progress["seen"].is_u64() && progress["deleted"].is_u64();
     assert!(is_marking || is_sweeping, "{progress}");
     assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+/// A small file system where a store lies.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this process may not mount one.
+    fn below(home: &Home) -> Option<Self> {
+        fs::create_dir(home.store()).unwrap();
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(home.store()).output();
+        if mount.as_ref().is_ok_and(|output| output.status.success()) {
+            return Some(Self(home.store()));
+        }
+        println!("skipped: no file system can be mounted here: {mount:?}");
+        None
+    }
+
+    /// Leaves no room at all.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("somebody's")).unwrap();
+        while file.write_all(&[1; 1024]).is_ok() {}
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        println!("unmounted: {:?}", Command::new("umount").arg("--lazy").arg(&self.0).status());
+    }
+}
+
+#[test]
+fn full_disk_is_cleaned_up() {
+    let home = Home::new();
+    let Some(disk) = SmallDisk::below(&home) else { return };
+    for (tag, seeds) in [("kept", 0..16), ("dropped", 50..70)] {
+        seeds.for_each(|seed| drop(home.write(&format!("{tag}/{seed}"), bytes(1 << 20, seed))));
+        home.run(["add", "-r", tag, "--tag", tag]).succeeded();
+    }
+    assert!(home.run(["du", "--json"]).succeeded().json()["disk"]["reserve"].as_u64() > Some(8 << 20));
+    disk.fill();
+    home.write("one", bytes(20_000, 99));
+    home.run(["add", "one"]).refused(1, &["hint: make room on the disk"]);
+    home.run(["tag", "rm", "dropped"]).succeeded();
+    home.run(["add", "one"]).refused(1, &["hint: make room on the disk"]);
+    assert_eq!(summary(&home.run(["gc", "--json"]).succeeded())["deleted"], 22);
+    home.run(["add", "one", "--tag", "one"]).succeeded();
+    assert!(home.run(["du", "--json"]).succeeded().json()["disk"]["reserve"].as_u64() > Some(4 << 20));
+    home.run(["export", "kept", "out"]).succeeded();
+    assert_eq!(files(&home.path("kept")), files(&home.path("out")));
 }

@@ -111,7 +111,7 @@ fn size_of_the_store_is_that_of_its_directory() {
     let disk = &all["disk"];
     assert!(disk["data"].as_u64() >= Some(200_000) && disk["log"].as_u64() > Some(0), "{disk}");
     assert!(disk["index"].as_u64() > Some(0));
-    let kinds = ["log", "data", "partial", "index", "quarantine", "temp"];
+    let kinds = ["log", "data", "partial", "index", "quarantine", "reserve", "temp"];
     let sum: u64 = kinds.iter().map(|kind| disk[kind].as_u64().unwrap()).sum();
     assert!(disk["total"].as_u64().unwrap() >= sum);
     let text = home.run(["du"]).succeeded().text();

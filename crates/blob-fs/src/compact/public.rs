@@ -53,6 +53,10 @@ pub struct CompactReport {
     pub log_bytes_before: u64,
     /// And after. Segments that are removed later are still in it.
     pub log_bytes_after: u64,
+    /// The length of the index before, in bytes.
+    pub index_bytes_before: u64,
+    /// And after.
+    pub index_bytes_after: u64,
     /// How many bytes were written to new segments.
     pub bytes_copied: u64,
     /// How many new segments were written.
@@ -79,10 +83,20 @@ pub struct Space {
     pub file_bytes: u64,
     /// The length of the index.
     pub index_bytes: u64,
+    /// What is kept free for removals on a full disk; 0 also where it was given up.
+    pub reserve_bytes: u64,
     /// Segments that are replaced and go once nobody reads them any more.
     pub pending_segments: u64,
     /// Numbers of files that go once nobody reads them any more.
     pub pending_files: u64,
+}
+
+impl CompactReport {
+    /// How many bytes the disk has got back.
+    pub fn freed_bytes(&self) -> u64 {
+        let before = self.log_bytes_before.saturating_add(self.index_bytes_before);
+        before.saturating_sub(self.log_bytes_after.saturating_add(self.index_bytes_after))
+    }
 }
 
 impl FsStore {
@@ -130,11 +144,20 @@ impl Engine {
         Ok(bytes)
     }
 
+    /// The log and the files of large blobs.
+    pub(crate) fn stored_bytes(&self) -> Result<u64> {
+        Ok(self.log_bytes()?.saturating_add(self.stats()?.files))
+    }
+
+    fn index_bytes(&self) -> u64 {
+        self.vfs.stat(&self.layout.index()).map_or(0, |stat| stat.size)
+    }
+
     fn space(&self) -> Result<Space> {
         let stats = self.stats()?;
         let log_bytes = self.log_bytes()?;
         let live = stats.segments.values().map(|stats| stats.live).sum::<u64>().min(log_bytes);
-        let index_bytes = self.vfs.stat(&self.layout.index()).map_or(0, |stat| stat.size);
+        let index_bytes = self.index_bytes();
         let (pending_segments, pending_files) = {
             let now = self.state();
             (now.compaction.pending_segments as u64, now.orphans.len() as u64)
@@ -145,6 +168,7 @@ impl Engine {
             dead_log_bytes: log_bytes - live,
             file_bytes: stats.files,
             index_bytes,
+            reserve_bytes: self.reserve.bytes(),
             pending_segments,
             pending_files,
         })
@@ -156,12 +180,13 @@ impl Engine {
         let stop = Stop { engine: self, watch: Some(watch) };
         let rule = self.rule(options.max_dead_percent, MERGE.1);
         self.commit_index()?;
-        let mut report = CompactReport { log_bytes_before: self.log_bytes()?, ..CompactReport::default() };
+        let (log_bytes_before, index_bytes_before) = (self.log_bytes()?, self.index_bytes());
+        let mut report = CompactReport { log_bytes_before, index_bytes_before, ..CompactReport::default() };
         let removals = compactor.removals;
         self.seal(&rule, 4096)?;
         let (mut freed, mut pace) = (0_u64, Pace::new(options.bytes_per_second));
         while options.bytes_to_free.is_none_or(|wanted| freed < wanted) {
-            match compactor.pass(self, &rule, &stop, &mut pace) {
+            match compactor.pass_in_room(self, &rule, &stop, &mut pace) {
                 Ok(Some(Pass { bytes_before, bytes_after })) => {
                     freed = freed.saturating_add(bytes_before.saturating_sub(bytes_after));
                     report.segments_written += 1;
@@ -175,7 +200,7 @@ impl Engine {
         }
         self.commit_index()?;
         self.shrink_index()?;
-        report.log_bytes_after = self.log_bytes()?;
+        (report.log_bytes_after, report.index_bytes_after) = (self.log_bytes()?, self.index_bytes());
         report.segments_removed = compactor.removals - removals;
         report.pending_segments = compactor.replaced.len() as u64;
         report.damaged_segments = compactor.damaged.iter().map(|id| self.layout.segment(*id)).collect();
@@ -185,7 +210,8 @@ impl Engine {
     /// What is worth it now.
     fn rule(&self, max_dead_percent: u8, merge: usize) -> Rule {
         let (segment_size, newest) = (self.options.segment_size, self.log_tail().segment);
-        Rule { max_dead_percent: max_dead_percent.min(100), segment_size, newest, merge }
+        let max_dead_percent = max_dead_percent.min(100);
+        Rule { max_dead_percent, segment_size, room: segment_size, most: u64::MAX, newest, merge }
     }
 
     /// Ends the newest segment of the log if enough of it is dead, so that it can be rewritten.
@@ -237,7 +263,7 @@ impl Engine {
         self.seal(&rule, rule.segment_size / 4)?;
         let mut passes = 0;
         loop {
-            match compactor.pass(self, &rule, &stop, &mut pace) {
+            match compactor.pass_in_room(self, &rule, &stop, &mut pace) {
                 Ok(Some(_)) => passes += 1,
                 Err(Stopped::Damaged(_)) => {}
                 Ok(None) if passes > 0 => return self.shrink_index(),

@@ -26,6 +26,10 @@ pub(super) struct Rule {
     /// A segment is rewritten when more of it is dead.
     pub(super) max_dead_percent: u8,
     pub(super) segment_size: u64,
+    /// No more is to be written, unless it is for one segment alone.
+    pub(super) room: u64,
+    /// A segment of which more is kept is left alone.
+    pub(super) most: u64,
     /// Of the log, only segments up to this one: who writes all the time must not keep compaction from ending.
     pub(super) newest: u32,
     /// So many short segments are merged although nothing in them is dead.
@@ -56,8 +60,10 @@ impl Rule {
 
 /// Chooses what is rewritten into one segment, the segments with the fewest live bytes first (E60).
 pub(super) fn choose(candidates: &[Candidate], rule: &Rule) -> Vec<u32> {
-    let (mut worth, mut short): (Vec<&Candidate>, Vec<&Candidate>) =
-        candidates.iter().partition(|candidate| rule.is_worth(candidate.dead(), candidate.size));
+    let (mut worth, mut short): (Vec<&Candidate>, Vec<&Candidate>) = candidates
+        .iter()
+        .filter(|candidate| candidate.kept() <= rule.most)
+        .partition(|candidate| rule.is_worth(candidate.dead(), candidate.size));
     short.retain(|candidate| candidate.is_tiny(rule));
     let tiny = short.len() + worth.iter().filter(|candidate| candidate.is_tiny(rule)).count();
     if worth.is_empty() && tiny < rule.merge {
@@ -68,7 +74,7 @@ pub(super) fn choose(candidates: &[Candidate], rule: &Rule) -> Vec<u32> {
     if tiny < 2 {
         short.clear();
     }
-    let mut room = rule.segment_size;
+    let mut room = rule.room;
     let mut chosen = Vec::new();
     for candidate in worth.into_iter().chain(short).take(MAX_VICTIMS) {
         if candidate.kept() > room && !chosen.is_empty() {
@@ -119,7 +125,8 @@ impl Standing {
 mod tests {
     use super::*;
 
-    const RULE: Rule = Rule { max_dead_percent: 50, segment_size: 1000, newest: 99, merge: 3 };
+    const RULE: Rule =
+        Rule { max_dead_percent: 50, segment_size: 1000, room: 1000, most: 1000, newest: 99, merge: 3 };
 
     fn segment(id: u32, size: u64, live: u64) -> Candidate {
         Candidate { id, size, overhead: 10, live, held: 0 }
@@ -141,6 +148,14 @@ mod tests {
     fn what_is_chosen_fits_one_segment_and_the_emptiest_come_first() {
         let all = [segment(1, 900, 400), segment(2, 900, 0), segment(3, 900, 399), segment(4, 900, 300)];
         assert_eq!(choose(&all, &RULE), [2, 4, 3]);
+    }
+
+    #[test]
+    fn with_little_room_the_emptiest_alone_are_rewritten() {
+        let all = [segment(1, 900, 400), segment(2, 900, 10), segment(3, 900, 100), segment(4, 900, 300)];
+        assert_eq!(choose(&all, &Rule { room: 120, ..RULE }), [2, 3]);
+        assert_eq!(choose(&all, &Rule { room: 1, ..RULE }), [2]);
+        assert_eq!(choose(&all, &Rule { most: 9, ..RULE }), []);
     }
 
     #[test]

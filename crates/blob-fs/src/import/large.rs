@@ -46,6 +46,7 @@ impl Drop for TempFiles {
 impl LargeWriter {
     pub(super) fn new(job: Job) -> Result<Self> {
         let engine = job.engine.clone();
+        engine.check_room()?;
         let no = engine.new_file_no();
         let path = engine.layout.temp(no, "data");
         let data = engine.vfs.create_new(&path).map_err(|e| Error::io("create", &path, e))?;
@@ -95,6 +96,7 @@ impl LargeWriter {
 
     /// Writes and hashes the next bytes: the bytes that are hashed are the bytes that are written (E42).
     pub(super) fn write(&mut self, piece: &[u8]) -> Result<()> {
+        self.job.engine.check_room()?;
         let path = self.files.paths.first().cloned().unwrap_or_default();
         let (data, offset, hasher) = (&self.data, self.offset, &mut self.hasher);
         let both = rayon::join(|| data.write_all_at(piece, offset), || hasher.push(piece));

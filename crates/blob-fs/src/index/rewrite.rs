@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use blob_traits::{Error, Result};
 use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::{BLOBS, FileBackend, Index, META, SEGMENTS, TAGS, UNLINK, contained};
+use super::{BLOBS, Closing, FileBackend, Index, META, SEGMENTS, TAGS, UNLINK, contained};
 use crate::{
     layout::{FileNo, Layout},
     vfs::Vfs,
@@ -56,7 +56,7 @@ impl Index {
             }
             copy!(BLOBS TAGS SEGMENTS UNLINK META);
             to.commit()?;
-            Ok::<_, redb::Error>(db)
+            Ok::<_, redb::Error>(Closing::new(db))
         };
         let synced = contained("create", &temp, copy).and_then(|db| {
             file.sync_data().map_err(|e| Error::io("sync", &temp, e))?;

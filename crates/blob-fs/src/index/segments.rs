@@ -48,6 +48,14 @@ pub(crate) struct AllStats {
     pub(crate) files: u64,
 }
 
+impl AllStats {
+    /// All that rows name, in the log and in files.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        let in_log: u64 = self.segments.values().map(|stats| stats.live).sum();
+        in_log.saturating_add(self.files)
+    }
+}
+
 impl SegmentStats {
     fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![u8::from(self.applied)];
@@ -75,8 +83,8 @@ impl Tally {
     /// A row comes, or (`sign` -1) goes.
     pub(super) fn blob(&mut self, row: Option<BlobRow>, sign: i128) {
         let Some(row) = row else { return };
-        *self.0.entry(row.place.segment).or_default() += sign * i128::from(row.log_len());
-        *self.0.entry(FILES).or_default() += sign * i128::from(row.file_len());
+        *self.0.entry(row.place.segment).or_default() += sign * i128::from(row.state.log_len());
+        *self.0.entry(FILES).or_default() += sign * i128::from(row.state.file_len());
     }
 
     /// A row comes, or (`sign` -1) goes.

@@ -95,6 +95,7 @@ impl Disk {
 
     /// Writes what was planned of a batch; leaves that follow each other in one go.
     pub(super) fn write(&self, engine: &Engine, plan: &BatchPlan, batch: &[BaoContentItem]) -> Result<()> {
+        engine.check_room()?;
         let OpenFiles { data, pairs } = self.files(engine)?;
         let failed = |e| Error::io("write a partial blob", "", e);
         for planned in plan.parents() {
@@ -189,6 +190,7 @@ impl Partial {
 
     /// Returns the files and the size that they speak of.
     fn make_files(&self, engine: &Engine, no: FileNo, memory: &Memory) -> Result<(Disk, BaoBlobSize)> {
+        engine.check_room()?;
         let (vfs, layout, hash) = (&engine.vfs, &engine.layout, self.hash);
         let create = |path: PathBuf| vfs.create_new(&path).map_err(|e| Error::io("create", path, e));
         let data = create(layout.partial_data(&hash, no))?;

@@ -27,9 +27,6 @@ use crate::{
     vfs::Vfs,
 };
 
-/// Rows that are gathered before they go to the index.
-const BATCH: usize = 65_536;
-
 /// The index on its way to the end of the log.
 #[derive(Debug)]
 pub(super) struct Replay {
@@ -47,6 +44,8 @@ pub(super) struct Replay {
     removed: HashMap<Key, u64>,
     order: Order,
     changed: bool,
+    /// How many rows are gathered before they go to the index.
+    batch: usize,
 }
 
 /// In which order records come.
@@ -54,15 +53,16 @@ pub(super) struct Replay {
 enum Order {
     /// In that of their seqs: each replaces what came before.
     Ascending,
-    /// Packed segments first, then the log: seqs have to be compared.
+    /// Packed segments first, then the log; or the index is ahead of its checkpoint: seqs have to be compared.
     Any,
 }
 
 impl Replay {
-    pub(super) fn new(vfs: Arc<dyn Vfs>, layout: Layout, index: Index) -> Result<Self> {
+    pub(super) fn new(vfs: Arc<dyn Vfs>, layout: Layout, index: Index, batch: usize) -> Result<Self> {
         let (reader, checkpoint, orphans) = (index.reader()?, index.checkpoint()?, index.unlink()?);
         let (overlay, moves, changed) = (Overlay::default(), Vec::new(), !orphans.is_empty());
-        let (lost, removed, order) = (Vec::new(), HashMap::new(), Order::Ascending);
+        let order = if index.is_ahead()? { Order::Any } else { Order::Ascending };
+        let (lost, removed) = (Vec::new(), HashMap::new());
         Ok(Self {
             vfs,
             layout,
@@ -76,6 +76,7 @@ impl Replay {
             removed,
             order,
             changed,
+            batch,
         })
     }
 
@@ -124,7 +125,7 @@ impl Replay {
                 check: header.last_chunk().copied().unwrap_or_default(),
             };
         }
-        if self.overlay.rows() >= BATCH {
+        if self.overlay.rows() >= self.batch {
             self.commit()?;
         }
         Ok(())
@@ -287,7 +288,7 @@ impl Replay {
         }
         dirs.into_iter()
             .try_for_each(|dir| self.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)))?;
-        let (overlay, checkpoint) = (&self.overlay, self.checkpoint);
+        let (overlay, checkpoint) = (&self.overlay, Some(self.checkpoint));
         self.index.commit(&Commit { overlay, checkpoint, unlink: &self.orphans, segments: &[] })?;
         self.overlay = Overlay::default();
         self.reader = self.index.reader()?;

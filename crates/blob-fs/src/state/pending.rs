@@ -191,3 +191,86 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        index::Index,
+        layout::Layout,
+        log::Appended,
+        partial::Partials,
+        row::{Checkpoint, Place},
+        vfs::{RealVfs, Vfs},
+    };
+
+    /// A state over an empty index.
+    fn state() -> (tempfile::TempDir, State) {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().into());
+        std::fs::create_dir(layout.temp_dir()).unwrap();
+        let vfs: Arc<dyn Vfs> = Arc::new(RealVfs::default());
+        let index = Index::open(&vfs, &layout, Some(&[7; 16]), 1 << 20).unwrap();
+        let state = State::new(1, Checkpoint::default(), index.reader().unwrap(), Partials::default());
+        (dir, state)
+    }
+
+    fn enqueue(state: &mut State, op: Op) {
+        state.enqueue(vec![op], &Looked::default(), SmallVec::new(), None, None);
+    }
+
+    /// Publishes a group as if it had been written to this segment.
+    fn publish(state: &mut State, group: Vec<Txn>, segment: u32) {
+        let seq = group.iter().flat_map(|txn| &txn.ops).map(|queued| queued.seq).max().unwrap();
+        let places = group.iter().flat_map(|txn| &txn.ops).map(|_| Place { segment, offset: 4096 }).collect();
+        let last = Checkpoint { segment, seq, ..Checkpoint::default() };
+        state.publish(group, &Appended { places, last, bytes: 0 });
+    }
+
+    /// The segments that the second and the third of three operations on one key name, where the first was published in
+    /// segment 5 after the second had been queued and before the third was, and the other two are written to segment 6.
+    fn kills_of_later([first, second, third]: [Op; 3]) -> Vec<Option<u32>> {
+        let (_dir, mut state) = state();
+        enqueue(&mut state, first);
+        let group = state.take_group();
+        enqueue(&mut state, second);
+        publish(&mut state, group, 5);
+        enqueue(&mut state, third);
+        let group = state.take_group();
+        state.kills(&group).into_iter().flatten().collect()
+    }
+
+    /// What had been published was forgotten when the third was queued; the second named its own segment, and the first
+    /// could come back when that had been compacted.
+    #[test]
+    fn record_names_what_was_published_before_a_third_of_its_key_was_queued() {
+        let hash = Hash::EMPTY;
+        let small = || Op::Small { hash, data: Bytes::new(), outboard: Vec::new() };
+        let kills = kills_of_later([small(), Op::Delete { hashes: vec![hash] }, small()]);
+        assert_eq!(kills, [Some(5), Some(0)]);
+        let set = |n| Op::TagSet { tag: "a".into(), content: HashAndFormat::raw(Hash::from_bytes([n; 32])) };
+        assert_eq!(kills_of_later([set(1), set(2), set(3)]), [Some(5), None]);
+        let removal = Op::TagDelete { tags: vec!["a".into()] };
+        assert_eq!(kills_of_later([set(1), removal, set(2)]), [Some(5), Some(0)]);
+    }
+
+    #[test]
+    fn record_names_the_segment_of_the_one_before_it_when_that_is_published_first() {
+        let (_dir, mut state) = state();
+        let set = |n| Op::TagSet { tag: "a".into(), content: HashAndFormat::raw(Hash::from_bytes([n; 32])) };
+        enqueue(&mut state, set(1));
+        let first = state.take_group();
+        enqueue(&mut state, set(2));
+        let second = state.take_group();
+        publish(&mut state, first, 5);
+        enqueue(&mut state, set(3));
+        assert_eq!(state.kills(&second).concat(), [Some(5)]);
+        publish(&mut state, second, 6);
+        let third = state.take_group();
+        assert_eq!(state.kills(&third).concat(), [Some(6)]);
+    }
+}

@@ -1,5 +1,7 @@
 //! A file system that fails on command, for tests.
 
+mod disk;
+
 use std::{
     collections::VecDeque,
     ffi::OsString,
@@ -12,6 +14,7 @@ use std::{
     time::SystemTime,
 };
 
+use self::disk::{Disk, FileId, id};
 use super::{Access, FileRef, Stat, Vfs, VfsFile, Whose};
 
 /// So many of the latest operations are kept for [`FaultVfs::operations`].
@@ -60,6 +63,8 @@ pub enum FaultKind {
     ShortWrite,
     /// Matches writes alone: half of the bytes are written, and an error is reported.
     TornWrite(i32),
+    /// Nothing is done, and the call panics.
+    Panic,
 }
 
 /// A set of operations.
@@ -93,12 +98,14 @@ pub enum Op {
     HardLink,
     Reflink,
     RemoveFile,
+    Available,
     SyncDir,
     Canonicalize,
     ReadAt,
     ReadAtNowait,
     WriteAt,
     SetLen,
+    Allocate,
     SyncData,
     FileStat,
     DropCached,
@@ -135,6 +142,7 @@ impl Ops {
                     | Op::RemoveFile
                     | Op::WriteAt
                     | Op::SetLen
+                    | Op::Allocate
             ),
         }
     }
@@ -155,6 +163,8 @@ struct State {
     fired: Option<Operation>,
     n_operations: u64,
     latest: VecDeque<Operation>,
+    /// Where there is one, no more fits on it.
+    disk: Option<Disk>,
 }
 
 impl State {
@@ -183,6 +193,14 @@ impl FaultVfs {
     /// Wraps a file system; nothing fails yet.
     pub fn new(inner: Arc<dyn Vfs>) -> Self {
         Self { inner, state: Arc::default() }
+    }
+
+    /// Wraps a file system and lets files have so many bytes, in blocks of 4 KiB and without holes; all else fails as
+    /// it does on a full disk. What is there already does not count.
+    pub fn on_a_disk_of(n_bytes: u64, inner: Arc<dyn Vfs>) -> Self {
+        let vfs = Self::new(inner);
+        vfs.state().disk = Some(Disk::of(n_bytes));
+        vfs
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -228,13 +246,28 @@ impl FaultVfs {
         match fault {
             Some(FaultKind::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(FaultKind::DoneError(errno)) => act().and(Err(io::Error::from_raw_os_error(errno))),
+            Some(FaultKind::Panic) => panic!("told to"),
             _ => act(),
         }
     }
 
     fn file(&self, path: &Path, inner: FileRef) -> FileRef {
         let vfs = self.clone();
-        Arc::new(FaultFile { vfs, inner, path: path.into(), sync_failed: AtomicBool::new(false) })
+        let id = inner.stat().as_ref().map(id).unwrap_or_default();
+        Arc::new(FaultFile { vfs, inner, path: path.into(), id, sync_failed: AtomicBool::new(false) })
+    }
+
+    /// The file that has a name, if that is its only one, on a disk of limited size.
+    fn last_link(&self, path: &Path) -> Option<FileId> {
+        self.state().disk.as_ref()?;
+        self.inner.stat(path).ok().filter(|stat| stat.n_links == 1).as_ref().map(id)
+    }
+
+    /// Gives the room of a file back.
+    fn free(&self, file: Option<FileId>) {
+        if let (Some(disk), Some(file)) = (&mut self.state().disk, file) {
+            disk.cut(file, 0);
+        }
     }
 }
 
@@ -276,7 +309,8 @@ impl Vfs for FaultVfs {
     }
 
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.run(Op::Replace, from, || self.inner.replace(from, to))
+        let replaced = self.last_link(to);
+        self.run(Op::Replace, from, || self.inner.replace(from, to).map(|()| self.free(replaced)))
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -288,7 +322,15 @@ impl Vfs for FaultVfs {
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.run(Op::RemoveFile, path, || self.inner.remove_file(path))
+        let removed = self.last_link(path);
+        self.run(Op::RemoveFile, path, || self.inner.remove_file(path).map(|()| self.free(removed)))
+    }
+
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        self.run(Op::Available, path, || match &self.state().disk {
+            Some(disk) => Ok(disk.available()),
+            None => self.inner.available(path),
+        })
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
@@ -313,8 +355,31 @@ struct FaultFile {
     vfs: FaultVfs,
     inner: FileRef,
     path: PathBuf,
+    id: FileId,
     /// The last sync failed, and nothing was written since.
     sync_failed: AtomicBool,
+}
+
+impl FaultFile {
+    /// Writes as much as there is room for.
+    fn write_what_fits(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buf.len() as u64;
+        let fits = self.vfs.state().disk.as_mut().map_or(end, |disk| disk.take(self.id, offset..end));
+        let part = usize::try_from(fits - offset).ok().and_then(|n| buf.get(..n)).unwrap_or_default();
+        if part.is_empty() && !buf.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.inner.write_at(part, offset)
+    }
+}
+
+impl Drop for FaultFile {
+    fn drop(&mut self) {
+        // Its name may have gone before.
+        let has_gone =
+            self.vfs.state().disk.is_some() && self.inner.stat().is_ok_and(|stat| stat.n_links == 0);
+        self.vfs.free(has_gone.then_some(self.id));
+    }
 }
 
 impl VfsFile for FaultFile {
@@ -331,12 +396,13 @@ impl VfsFile for FaultFile {
         let half = buf.get(..buf.len() / 2).unwrap_or_default();
         let fault = self.vfs.state().count(Op::WriteAt, &self.path);
         match fault {
-            None => self.inner.write_at(buf, offset),
+            None => self.write_what_fits(buf, offset),
             Some(FaultKind::Error(errno)) => Err(io::Error::from_raw_os_error(errno)),
             Some(FaultKind::DoneError(errno)) => {
                 self.inner.write_all_at(buf, offset)?;
                 Err(io::Error::from_raw_os_error(errno))
             }
+            Some(FaultKind::Panic) => panic!("told to"),
             Some(FaultKind::ShortWrite) => self.inner.write_all_at(half, offset).map(|()| half.len()),
             Some(FaultKind::TornWrite(errno)) => {
                 self.inner.write_all_at(half, offset)?;
@@ -347,7 +413,22 @@ impl VfsFile for FaultFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.sync_failed.store(false, Ordering::Relaxed);
-        self.vfs.run(Op::SetLen, &self.path, || self.inner.set_len(len))
+        self.vfs.run(Op::SetLen, &self.path, || {
+            if let Some(disk) = &mut self.vfs.state().disk {
+                disk.cut(self.id, len);
+            }
+            self.inner.set_len(len)
+        })
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        self.vfs.run(Op::Allocate, &self.path, || {
+            if self.vfs.state().disk.as_mut().is_none_or(|disk| disk.take_all(self.id, len)) {
+                self.inner.allocate(len)
+            } else {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -377,114 +458,4 @@ impl VfsFile for FaultFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use rustix::io::Errno;
-
-    use super::*;
-    use crate::vfs::RealVfs;
-
-    const ENOSPC: i32 = Errno::NOSPC.raw_os_error();
-    const EIO: i32 = Errno::IO.raw_os_error();
-
-    struct Setup {
-        _dir: tempfile::TempDir,
-        path: PathBuf,
-        vfs: FaultVfs,
-        file: FileRef,
-    }
-
-    fn setup() -> Setup {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let vfs = FaultVfs::new(Arc::new(RealVfs::default()));
-        let file = vfs.create_new(&path).unwrap();
-        Setup { _dir: dir, path, vfs, file }
-    }
-
-    fn fault(at: u64, repeat: Repeat, kind: FaultKind, only: Ops) -> Fault {
-        Fault { at, repeat, kind, only }
-    }
-
-    fn errno<T>(result: io::Result<T>) -> Option<i32> {
-        result.err().and_then(|e| e.raw_os_error())
-    }
-
-    #[test]
-    fn operation_that_was_chosen_fails_and_no_other() {
-        let setup = setup();
-        let Setup { path, vfs, file, .. } = &setup;
-        vfs.arm(fault(2, Repeat::Once, FaultKind::Error(ENOSPC), Ops::Writes));
-        file.stat().unwrap();
-        file.write_at(b"a", 0).unwrap();
-        file.sync_data().unwrap();
-        assert_eq!(vfs.fired(), None);
-        assert_eq!(errno(file.set_len(9)), Some(ENOSPC));
-        file.set_len(3).unwrap();
-        assert_eq!(vfs.fired(), Some(Operation { op: Op::SetLen, path: path.clone() }));
-        assert_eq!((vfs.matched(), vfs.count()), (3, 6));
-        assert_eq!(vfs.operations().first(), Some(&Operation { op: Op::CreateNew, path: path.clone() }));
-    }
-
-    #[test]
-    fn sticky_fault_lasts_until_disarmed() {
-        let setup = setup();
-        let Setup { path, vfs, file, .. } = &setup;
-        vfs.arm(fault(1, Repeat::Sticky, FaultKind::Error(EIO), Ops::Writes));
-        for _ in 0..3 {
-            assert_eq!(errno(file.write_at(b"a", 0)), Some(EIO));
-        }
-        assert_eq!(errno(file.set_len(1)), Some(EIO));
-        vfs.stat(path).unwrap();
-        vfs.disarm();
-        file.write_at(b"a", 0).unwrap();
-        assert_eq!(vfs.fired().map(|operation| operation.op), Some(Op::WriteAt));
-    }
-
-    #[test]
-    fn failed_sync_is_reported_once() {
-        let setup = setup();
-        let Setup { vfs, file, .. } = &setup;
-        vfs.arm(fault(1, Repeat::Sticky, FaultKind::Error(EIO), Ops::Syncs));
-        assert_eq!(errno(file.sync_data()), Some(EIO));
-        file.sync_data().unwrap();
-        file.write_at(b"a", 0).unwrap();
-        assert_eq!(errno(file.sync_data()), Some(EIO));
-    }
-
-    #[test]
-    fn short_writes_write_what_they_say() {
-        let setup = setup();
-        let Setup { vfs, file, path, .. } = &setup;
-        vfs.arm(fault(1, Repeat::Once, FaultKind::ShortWrite, Ops::Any));
-        file.stat().unwrap(); // does not match: it is no write
-        assert_eq!(file.write_at(b"0123456789", 0).unwrap(), 5);
-        assert_eq!(std::fs::read(path).unwrap(), b"01234");
-        vfs.arm(fault(1, Repeat::Once, FaultKind::TornWrite(ENOSPC), Ops::Any));
-        assert_eq!(errno(file.write_all_at(b"abcd", 5)), Some(ENOSPC));
-        assert_eq!(std::fs::read(path).unwrap(), b"01234ab");
-    }
-
-    #[test]
-    fn done_error_has_been_done() {
-        let setup = setup();
-        let Setup { vfs, path, file, .. } = &setup;
-        vfs.arm(fault(1, Repeat::Sticky, FaultKind::DoneError(EIO), Ops::Any));
-        assert_eq!(errno(file.write_at(b"ab", 0)), Some(EIO));
-        assert_eq!(std::fs::read(path).unwrap(), b"ab");
-        assert_eq!(errno(vfs.remove_file(path)), Some(EIO));
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn sets_do_not_overlap() {
-        for op in [Op::SyncDir, Op::SyncData] {
-            assert!(Ops::Syncs.contains(op) && !Ops::Writes.contains(op) && Ops::Any.contains(op));
-        }
-        for op in [Op::Rename, Op::WriteAt, Op::CreateNew, Op::RemoveFile] {
-            assert!(Ops::Writes.contains(op) && !Ops::Syncs.contains(op));
-        }
-        for op in [Op::ReadAt, Op::Stat, Op::Open, Op::TryLock] {
-            assert!(!Ops::Writes.contains(op) && !Ops::Syncs.contains(op) && Ops::Just(op).contains(op));
-        }
-    }
-}
+mod tests;

@@ -107,6 +107,11 @@ impl Vfs for RealVfs {
         fs::remove_file(path)
     }
 
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        let disk = rustix::fs::statvfs(path)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?;
@@ -156,6 +161,16 @@ impl VfsFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len)
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let flags = rustix::fs::FallocateFlags::empty();
+        let allocated = rustix::io::retry_on_intr(|| rustix::fs::fallocate(&self.file, flags, 0, len));
+        allocated.map_err(|e| match e {
+            Errno::OPNOTSUPP | Errno::NOSYS => io::Error::new(io::ErrorKind::Unsupported, e),
+            e => e.into(),
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {

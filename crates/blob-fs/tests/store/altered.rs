@@ -120,6 +120,10 @@ impl Vfs for Altered {
         self.real.remove_file(path)
     }
 
+    fn available(&self, path: &Path) -> io::Result<u64> {
+        self.real.available(path)
+    }
+
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         self.real.sync_dir(path)
     }

@@ -24,4 +24,5 @@ mod progress;
 mod queued;
 mod race;
 mod reference;
+mod sweep;
 mod tags;

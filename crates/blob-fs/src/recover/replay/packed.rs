@@ -58,7 +58,7 @@ impl Replay {
             known_end: Some(packed.size),
             checkpoint_seq: u64::MAX,
             seqs: SeqRule::Ascending,
-            small: if new { SmallPayloads::Read } else { SmallPayloads::Skip },
+            small: if new || !packed.is_whole { SmallPayloads::Read } else { SmallPayloads::Skip },
         };
         let before = recovery.damaged.len();
         scan::<Stop>(&*file, header, from, limits, &mut |scanned| match scanned {
@@ -70,7 +70,8 @@ impl Replay {
                         recovery.replayed_records += 1;
                         self.apply(id, record, recovery)?;
                         self.note_removals(record);
-                    } else {
+                    } else if packed.is_whole || segments::is_right(record) {
+                        // Where what it was made of may be there still, no row moves to a bad copy.
                         self.relocate(id, record)?;
                     }
                 }
@@ -133,7 +134,7 @@ impl Replay {
     }
 
     fn commit_if_full(&mut self) -> Result<(), Stop> {
-        if self.overlay.rows() >= super::BATCH {
+        if self.overlay.rows() >= self.batch {
             self.commit()?;
         }
         Ok(())
