@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf};
 
 use bao_tree::blake3;
 use blob_traits::{
-    BoxStream, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec, ReadBlob, Result, Scan, ScanOf,
-    Scanned, TagRange,
+    BoxStream, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec, ReadBlob, Result, Scan,
+    ScanOf, Scanned, TagRange,
     blocking::{Alive, unblock},
 };
 use bytes::Bytes;
