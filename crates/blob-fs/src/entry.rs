@@ -41,11 +41,11 @@ pub(crate) enum Content {
     /// The empty blob, which every store has.
     Empty,
     /// In the log.
-    Small { size: u32, place: Place, _segment: Arc<Guard> },
+    Small { size: u32, seq: u64, place: Place, _segment: Arc<Guard> },
     /// In files of its own.
-    Large { size: u64, no: FileNo, _guard: Arc<Guard> },
+    Large { size: u64, seq: u64, no: FileNo, _guard: Arc<Guard> },
     /// In a file of the user's; its outboard is a file of its own.
-    Referenced { size: u64, no: FileNo, place: Place, _guard: Arc<Guard>, _segment: Arc<Guard> },
+    Referenced { size: u64, seq: u64, no: FileNo, place: Place, _guard: Arc<Guard>, _segment: Arc<Guard> },
     /// Not all there.
     Partial(Arc<Partial>),
 }
@@ -54,13 +54,13 @@ impl Entry {
     /// Makes a handle to what a row of a complete blob says.
     pub(crate) fn complete(engine: &Arc<Engine>, hash: Hash, row: &BlobRow) -> Option<Self> {
         let guard = |no| engine.state().guard(no);
-        let place = row.place;
+        let (place, seq) = (row.place, row.seq);
         let segment = || engine.state().handles.segment(place.segment);
         let content = match row.state {
-            BlobState::Small { size } => Content::Small { size, place, _segment: segment() },
-            BlobState::Large { size, no } => Content::Large { size, no, _guard: guard(no) },
+            BlobState::Small { size } => Content::Small { size, seq, place, _segment: segment() },
+            BlobState::Large { size, no } => Content::Large { size, seq, no, _guard: guard(no) },
             BlobState::Referenced { size, no } => {
-                Content::Referenced { size, no, place, _guard: guard(no), _segment: segment() }
+                Content::Referenced { size, seq, no, place, _guard: guard(no), _segment: segment() }
             }
             BlobState::Partial { .. } => return None,
         };

@@ -176,7 +176,10 @@ impl Job {
         let Linked { no, size, data, new_no, outboard } = linked;
         self.watch.check()?;
         // Known before the user can find the file: handles that have it open read it with proof from now on.
-        self.engine.exported.add(no, &self.target);
+        if !self.engine.exported.add(no, &self.target) {
+            drop(data);
+            return self.copy();
+        }
         data.publish(&*self.engine.vfs, &self.target, self.options.existing)?;
         let referred = self.refer(no, new_no, size);
         if !matches!(referred, Ok(false)) {
@@ -235,16 +238,40 @@ fn link_first(vfs: &dyn Vfs, places: &[PathBuf], to: &Path) -> bool {
 
 /// Files of ours that got a name among the user's, and may still be open: their bytes may change.
 #[derive(Debug, Default)]
-pub(crate) struct Exported(RwLock<HashMap<FileNo, PathBuf>>);
+pub(crate) struct Exported(RwLock<HashMap<FileNo, Given>>);
+
+/// To whom a file belongs, once and for all.
+#[derive(Debug)]
+enum Given {
+    /// To the user, under this name.
+    Away(PathBuf),
+    /// To the store, which is going to write to it.
+    Kept,
+}
 
 impl Exported {
-    fn add(&self, no: FileNo, target: &Path) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(no, target.to_owned());
+    /// Gives the file to the user; `false`: it is kept.
+    fn add(&self, no: FileNo, target: &Path) -> bool {
+        let mut given = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(given.get(&no), Some(Given::Kept)) {
+            return false;
+        }
+        given.insert(no, Given::Away(target.to_owned()));
+        true
+    }
+
+    /// Never gives the file away; `false`: the user has it.
+    pub(crate) fn keep(&self, no: FileNo) -> bool {
+        let mut given = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        matches!(given.entry(no).or_insert(Given::Kept), Given::Kept)
     }
 
     /// Under which name the user has the file, if he has.
     pub(crate) fn target(&self, no: FileNo) -> Option<PathBuf> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&no).cloned()
+        match self.0.read().unwrap_or_else(PoisonError::into_inner).get(&no) {
+            Some(Given::Away(target)) => Some(target.clone()),
+            Some(Given::Kept) | None => None,
+        }
     }
 
     /// The file is gone.

@@ -14,12 +14,12 @@ use crate::{
     layout::FileNo,
     op::Killed,
     partial::Partial,
-    row::BlobState,
+    row::{BlobState, Origin},
     store::FsStore,
 };
 
 impl FsStore {
-    fn partial_entry(&self, partial: Arc<Partial>) -> Entry {
+    pub(crate) fn partial_entry(&self, partial: Arc<Partial>) -> Entry {
         Entry { engine: self.engine.clone(), hash: partial.hash(), content: Content::Partial(partial) }
     }
 
@@ -28,11 +28,11 @@ impl FsStore {
     }
 
     /// `None`: by now the blob is something else.
-    async fn load_partial(&self, hash: Hash, no: FileNo) -> Result<Option<Arc<Partial>>> {
+    pub(crate) async fn load_partial(&self, hash: Hash, no: FileNo) -> Result<Option<Arc<Partial>>> {
         let engine = self.engine.clone();
         let loaded = unblock(move || Partial::load_from_disk(&engine, hash, no)).await;
         if matches!(loaded, Err(Error::Damaged { .. }))
-            && self.engine.blob(&hash)?.map(|row| row.state) != Some(BlobState::Partial { no })
+            && !self.engine.blob(&hash)?.is_some_and(|row| row.state.is_partial_in(no))
         {
             // Its files are gone because it was completed or deleted in between.
             return Ok(None);
@@ -70,7 +70,7 @@ impl FsStore {
                         return Ok(None);
                     }
                 }
-                Some(BlobState::Partial { no }) => {
+                Some(BlobState::Partial { no, .. }) => {
                     if let Some(partial) = self.load_partial(hash, no).await? {
                         return Ok(Some(self.partial_entry(partial)));
                     }
@@ -128,8 +128,9 @@ impl BlobStatus for FsStore {
         }))
     }
 
-    async fn was_demoted(&self, _hash: &Hash) -> Result<bool> {
-        unimplemented!("helper C")
+    async fn was_demoted(&self, hash: &Hash) -> Result<bool> {
+        let state = self.engine.blob(hash)?.map(|row| row.state);
+        Ok(matches!(state, Some(BlobState::Partial { origin: Origin::Demoted, .. })))
     }
 }
 
@@ -168,8 +169,12 @@ impl MapMut for FsStore {
                         Some((old, Killed::Queued)) if old.complete_size().is_some() => {
                             Decision::Join(hash, (Found::Complete, pin))
                         }
-                        Some((BlobState::Partial { no }, _)) => match state.partials.get(&hash) {
+                        Some((BlobState::Partial { no, .. }, killed)) => match state.partials.get(&hash) {
                             Some(partial) => Decision::Nothing((Found::Live(partial), pin)),
+                            // It is being demoted, which may fail.
+                            None if killed == Killed::Queued => {
+                                Decision::Join(hash, (Found::OnDisk(no), pin))
+                            }
                             None => Decision::Nothing((Found::OnDisk(no), pin)),
                         },
                         Some(_) => Decision::Nothing((Found::Complete, pin)),

@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     format::record::{CameFrom, FileIdentity, Record, padded_len},
     layout::FileNo,
-    row::BlobState,
+    row::{BlobState, Origin},
 };
 
 /// One record to be.
@@ -18,7 +18,7 @@ pub(crate) enum Op {
     Small { hash: Hash, data: Bytes, outboard: Vec<u8> },
     Large { hash: Hash, size: u64, no: FileNo, came_from: CameFrom },
     Referenced { hash: Hash, size: u64, no: FileNo, paths: Vec<FileIdentity> },
-    PartialBegin { hash: Hash, no: FileNo },
+    PartialBegin { hash: Hash, no: FileNo, origin: Origin },
     Delete { hashes: Vec<Hash> },
     TagSet { tag: Tag, content: HashAndFormat },
     TagDelete { tags: Vec<Tag> },
@@ -36,7 +36,9 @@ impl Op {
             Self::Referenced { hash, size, no, .. } => {
                 Some((*hash, BlobState::Referenced { size: *size, no: *no }))
             }
-            Self::PartialBegin { hash, no } => Some((*hash, BlobState::Partial { no: *no })),
+            Self::PartialBegin { hash, no, origin } => {
+                Some((*hash, BlobState::Partial { no: *no, origin: *origin }))
+            }
             Self::Delete { .. } | Self::TagSet { .. } | Self::TagDelete { .. } | Self::Mark => None,
         }
     }
@@ -66,8 +68,8 @@ impl Op {
             Self::Referenced { hash, size, no, paths } => {
                 f(&Record::Referenced { hash: *hash, size: *size, no: *no, paths }, first)
             }
-            Self::PartialBegin { hash, no } => {
-                f(&Record::PartialBegin { hash: *hash, no: *no, came_from: CameFrom::Partial }, first)
+            Self::PartialBegin { hash, no, origin } => {
+                f(&Record::PartialBegin { hash: *hash, no: *no, came_from: origin.came_from() }, first)
             }
             Self::Delete { hashes } => {
                 let entries: Vec<_> = hashes.iter().copied().zip(kills.iter().copied()).collect();
@@ -165,7 +167,7 @@ pub(crate) enum OrphanKind {
 pub(crate) fn orphan(hash: Hash, old: BlobState, new: Option<BlobState>) -> Option<Orphan> {
     let number = |state| match state {
         BlobState::Small { .. } => FileNo::NONE,
-        BlobState::Large { no, .. } | BlobState::Referenced { no, .. } | BlobState::Partial { no } => no,
+        BlobState::Large { no, .. } | BlobState::Referenced { no, .. } | BlobState::Partial { no, .. } => no,
     };
     let no = number(old);
     if no == FileNo::NONE {

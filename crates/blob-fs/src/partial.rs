@@ -1,6 +1,8 @@
 //! Partial blobs: in memory while they are small and nobody has asked for more, then in files (E45-E48).
 
+mod demote;
 mod disk;
+mod draft;
 mod memory;
 mod promote;
 mod writer;
@@ -22,6 +24,10 @@ use bytes::Bytes;
 
 pub use self::writer::FsBatchWriter;
 use self::{disk::Disk, memory::Memory};
+pub(crate) use self::{
+    draft::{Draft, Linked},
+    memory::pair_bytes,
+};
 use crate::{engine::Engine, outboard::parse_pair, reader::clamp};
 
 /// The partial blobs that somebody works with. Guarded by the state lock.

@@ -152,10 +152,10 @@ async fn read_proved(mut outboard: FsOutboard, mut raw: Raw, offset: u64, len: u
     Ok(out.freeze())
 }
 
-/// The file, read where it is allowed to block.
-struct Raw {
-    file: FileRef,
-    size: u64,
+/// A file of so many bytes, read where it is allowed to block.
+pub(crate) struct Raw {
+    pub(crate) file: FileRef,
+    pub(crate) size: u64,
 }
 
 impl AsyncSliceReader for Raw {

@@ -3,7 +3,7 @@
 use blob_traits::{BlobFormat, Hash, HashAndFormat};
 
 use crate::{
-    format::record::{outboard_len, padded_len},
+    format::record::{CameFrom, outboard_len, padded_len},
     layout::FileNo,
 };
 
@@ -24,7 +24,31 @@ pub(crate) enum BlobState {
     /// Complete; the data is a file of the user's, named in the record; the outboard is a file unless `no` is zero.
     Referenced { size: u64, no: FileNo },
     /// Partial; data, outboard and bits are files.
-    Partial { no: FileNo },
+    Partial { no: FileNo, origin: Origin },
+}
+
+/// How a blob came to be partial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It has not been complete yet.
+    Begun,
+    /// It was demoted: it was complete, or had more.
+    Demoted,
+}
+
+impl Origin {
+    /// What a record says of it.
+    pub(crate) fn of(came_from: CameFrom) -> Self {
+        if came_from == CameFrom::Data { Self::Demoted } else { Self::Begun }
+    }
+
+    /// How it is said in a record.
+    pub(crate) fn came_from(self) -> CameFrom {
+        match self {
+            Self::Begun => CameFrom::Partial,
+            Self::Demoted => CameFrom::Data,
+        }
+    }
 }
 
 impl BlobState {
@@ -35,6 +59,11 @@ impl BlobState {
             Self::Large { size, .. } | Self::Referenced { size, .. } => Some(size),
             Self::Partial { .. } => None,
         }
+    }
+
+    /// Whether this is a partial blob in the files of this number.
+    pub(crate) fn is_partial_in(self, number: FileNo) -> bool {
+        matches!(self, Self::Partial { no, .. } if no == number)
     }
 }
 
@@ -91,7 +120,8 @@ impl BlobRow {
             BlobState::Small { size } => (1, u64::from(size), FileNo::NONE),
             BlobState::Large { size, no } => (2, size, no),
             BlobState::Referenced { size, no } => (3, size, no),
-            BlobState::Partial { no } => (4, 0, no),
+            BlobState::Partial { no, origin: Origin::Begun } => (4, 0, no),
+            BlobState::Partial { no, origin: Origin::Demoted } => (5, 0, no),
         };
         let mut row = Writer::<BLOB_ROW>::default();
         row.put(&[kind]).put(&self.seq.to_le_bytes()).place(self.place);
@@ -109,7 +139,8 @@ impl BlobRow {
             [1] => BlobState::Small { size: size.try_into().ok()? },
             [2] => BlobState::Large { size, no },
             [3] => BlobState::Referenced { size, no },
-            [4] => BlobState::Partial { no },
+            [4] => BlobState::Partial { no, origin: Origin::Begun },
+            [5] => BlobState::Partial { no, origin: Origin::Demoted },
             _ => return None,
         };
         row.0.is_empty().then_some(Self { seq, place, state })
@@ -234,7 +265,8 @@ mod tests {
             any::<u32>().prop_map(|size| BlobState::Small { size }),
             any::<(u64, u64)>().prop_map(|(size, no)| BlobState::Large { size, no: FileNo(no) }),
             any::<(u64, u64)>().prop_map(|(size, no)| BlobState::Referenced { size, no: FileNo(no) }),
-            any::<u64>().prop_map(|no| BlobState::Partial { no: FileNo(no) }),
+            (any::<u64>(), prop::sample::select(vec![Origin::Begun, Origin::Demoted]))
+                .prop_map(|(no, origin)| BlobState::Partial { no: FileNo(no), origin }),
         ]
     }
 

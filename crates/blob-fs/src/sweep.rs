@@ -78,7 +78,7 @@ impl Engine {
     /// Loads the partial blobs among some, so that it is known how much of them is there.
     fn load_partials(self: &Arc<Self>, hashes: &[Hash]) -> Result<()> {
         for hash in hashes {
-            if let Some(BlobRow { state: BlobState::Partial { no }, .. }) = self.blob(hash)? {
+            if let Some(BlobRow { state: BlobState::Partial { no, .. }, .. }) = self.blob(hash)? {
                 // One whose files are damaged or gone is swept like the others.
                 let _ = Partial::load_from_disk(self, *hash, no);
             }

@@ -29,8 +29,8 @@ use support::{
     steps::{
         self,
         Step::{
-            self, Bao, CopyFile, CreateTag, Delete, DropTags, Export, Import, List, MoveOut, Read, Refer,
-            Rename, SetTag, Stream, Sync, Tagged, Write,
+            self, Bao, CopyFile, CreateTag, Delete, Demote, DropTags, Export, Import, List, MoveOut, Read,
+            Refer, Rename, SetTag, Stream, Sync, Tagged, Write,
         },
     },
     temp_dir, tiny,
@@ -298,6 +298,14 @@ sweeps! {
         Delete(1, 100), Delete(3, 70_000), Delete(5, 150_000), Delete(7, 90_000), Import(1, 100), Import(3, 70_000),
         Bao(5, 150_000, 0, 64), Refer(7, 90_000),
     ],
+    failed_demotion_leaves_the_blob_or_makes_it_partial: [
+        Demote(2, 20_000, 0, 16), Demote(3, 70_000, 16, 32), Demote(5, 150_000, 0, 16), Demote(7, 90_000, 16, 88),
+        Write(6, 40_000, 16, 40), Demote(6, 40_000, 16, 40),
+    ],
+    failed_completion_of_what_was_demoted_loses_nothing: [
+        Demote(2, 20_000, 0, 16), Demote(3, 70_000, 16, 32), Bao(2, 20_000, 0, 16), Bao(3, 70_000, 16, 32),
+        Demote(3, 70_000, 0, 16), Import(3, 70_000),
+    ],
     failed_reading_says_so: [List, Read(2, 20_000), Read(3, 70_000), Read(7, 90_000), List, Sync],
     failed_second_import_spoils_nothing: [Import(27, 66_000), Delete(27, 66_000), Import(27, 66_000), Import(2, 20_000)],
 }
@@ -362,7 +370,7 @@ fn any_step(task: usize, dice: &mut Dice) -> Step {
     let len = [500, 20_000, 66_000, 90_000, 40_000, 120_000][(seed % 6) as usize];
     let [a, b, both] = TAGS[task];
     let end = (len as u64).div_ceil(1024);
-    match dice.roll(14) {
+    match dice.roll(15) {
         0..4 => Import(seed, len),
         4 => Stream(seed, len),
         5 => Refer(seed, len),
@@ -372,6 +380,7 @@ fn any_step(task: usize, dice: &mut Dice) -> Step {
         9 => Bao(seed, len, 0, end.min(16)),
         10 => Bao(seed, len, 0, end),
         11 => Sync,
+        12 => Demote(seed, len, 0, end.min(16)),
         _ => Delete(seed, len),
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     layout::FileNo,
     op::{Killed, Op, Orphan, OrphanKind},
     outboard::read_pair,
-    row::BlobState,
+    row::Origin,
     vfs::{Access, FileRef, VfsFile},
 };
 
@@ -66,6 +66,11 @@ impl OpenFiles {
 }
 
 impl Disk {
+    /// Takes over files that are durable.
+    pub(super) fn new(hash: Hash, no: FileNo, guard: Arc<Guard>) -> Self {
+        Self { hash, no, open: Mutex::default(), dirty: AtomicBool::new(false), _guard: guard }
+    }
+
     pub(super) fn set_dirty(&self) {
         self.dirty.store(true, Ordering::Release);
     }
@@ -146,12 +151,12 @@ impl Partial {
         let guard = engine.state().guard(no);
         OpenFiles::open(engine, hash, no)?;
         let tree = read_bits(engine, hash, no)?;
-        let disk = Disk { hash, no, open: Mutex::default(), dirty: AtomicBool::new(false), _guard: guard };
+        let disk = Disk::new(hash, no, guard);
         let partial = Self::new(hash, tree, Storage::Disk(Arc::new(disk)));
         let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
         engine.decide_unrecorded(&keys, |state, looked| {
             let current = state.pending_blob(&hash, looked).map(|(state, _)| state);
-            let still = current == Some(BlobState::Partial { no });
+            let still = current.is_some_and(|state| state.is_partial_in(no));
             still.then(|| state.partials.loaded(partial))
         })
     }
@@ -211,7 +216,8 @@ impl Partial {
         engine.transact_blocking(&keys, 0, |state, looked| {
             Ok(match state.pending_blob(&hash, looked) {
                 None if state.partials.is_current(self) => {
-                    Decision::Write(vec![Op::PartialBegin { hash, no }], SmallVec::new(), true)
+                    let begin = Op::PartialBegin { hash, no, origin: Origin::Begun };
+                    Decision::Write(vec![begin], SmallVec::new(), true)
                 }
                 Some((old, Killed::Queued)) if old.complete_size().is_some() => Decision::Join(hash, false),
                 _ => Decision::Nothing(false),
@@ -238,30 +244,36 @@ impl Partial {
 
     /// Says in `.bits` what is valid in the files, which are synced.
     fn write_bits(&self, engine: &Engine, disk: &Disk) -> Result<BaoBlobSize> {
-        let (vfs, layout, hash, no) = (&engine.vfs, &engine.layout, self.hash, disk.no);
+        let (hash, no) = (self.hash, disk.no);
         let (size, ranges) = {
             let inner = self.inner();
             (inner.tree.size(), inner.tree.present_ranges())
         };
-        let failed = |doing: &'static str| move |e| Error::io(doing, layout.partial_bits(&hash, no), e);
         // Nobody else writes: the caller holds `io`.
         disk.close();
         let size_state = if size.is_verified() { SizeState::Verified } else { SizeState::Claimed };
-        let bits = Bits { hash, no, size: size.value(), size_state, ranges };
-        let bytes = bits.encode().map_err(|e| failed("encode")(io::Error::other(e)))?;
-        let temp = layout.temp(engine.new_file_no(), "bits");
-        let file = vfs.create_new(&temp).map_err(failed("create"))?;
-        let placed = file
-            .write_all_at(&bytes, 0)
-            .and_then(|()| file.sync_data())
-            .and_then(|()| vfs.replace(&temp, &layout.partial_bits(&hash, no)));
-        if let Err(e) = placed {
-            let _ = vfs.remove_file(&temp);
-            return Err(failed("write")(e));
-        }
-        sync_partial_dir(engine)?;
+        place_bits(engine, &Bits { hash, no, size: size.value(), size_state, ranges })?;
         Ok(size)
     }
+}
+
+/// Puts a `.bits` in the place of an earlier one, or of none, and makes the names in `partial/` durable (E46).
+pub(super) fn place_bits(engine: &Engine, bits: &Bits) -> Result<()> {
+    let (vfs, path) = (&engine.vfs, engine.layout.partial_bits(&bits.hash, bits.no));
+    let failed = |doing: &'static str| {
+        let path = &path;
+        move |e| Error::io(doing, path, e)
+    };
+    let bytes = bits.encode().map_err(|e| failed("encode")(io::Error::other(e)))?;
+    let temp = engine.layout.temp(engine.new_file_no(), "bits");
+    let file = vfs.create_new(&temp).map_err(failed("create"))?;
+    let placed =
+        file.write_all_at(&bytes, 0).and_then(|()| file.sync_data()).and_then(|()| vfs.replace(&temp, &path));
+    if let Err(e) = placed {
+        let _ = vfs.remove_file(&temp);
+        return Err(failed("write")(e));
+    }
+    sync_partial_dir(engine)
 }
 
 /// Makes the names in `partial/` durable, not while files are being moved out of it (E41).

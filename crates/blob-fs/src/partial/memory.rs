@@ -99,7 +99,7 @@ impl Memory {
 }
 
 /// A pair as it is stored.
-pub(super) fn pair_bytes(pair: &(bao_tree::blake3::Hash, bao_tree::blake3::Hash)) -> [u8; 64] {
+pub(crate) fn pair_bytes(pair: &(bao_tree::blake3::Hash, bao_tree::blake3::Hash)) -> [u8; 64] {
     let mut bytes = [0; 64];
     let both = pair.0.as_bytes().iter().chain(pair.1.as_bytes());
     bytes.iter_mut().zip(both).for_each(|(to, from)| *to = *from);

@@ -8,7 +8,6 @@ use super::Recovery;
 use crate::{
     index::Index,
     layout::{Layout, parse_blob_file},
-    row::BlobState,
     vfs::{Kind, Vfs},
 };
 
@@ -44,7 +43,7 @@ pub(super) fn temporaries(
             if dir == layout.partial_dir() {
                 // Names that are none of ours are left alone.
                 let Some((hash, no, _)) = parse_blob_file(&name) else { continue };
-                if reader.blob(&hash)?.is_some_and(|row| row.state == BlobState::Partial { no }) {
+                if reader.blob(&hash)?.is_some_and(|row| row.state.is_partial_in(no)) {
                     continue;
                 }
             }

@@ -22,7 +22,7 @@ use crate::{
     layout::{FileNo, Layout},
     op::{Key, Orphan, OrphanKind, orphan},
     overlay::{Change, Overlay},
-    row::{BlobRow, BlobState, Checkpoint, Place, TagRow},
+    row::{BlobRow, BlobState, Checkpoint, Origin, Place, TagRow},
     state::Move,
     vfs::Vfs,
 };
@@ -172,8 +172,9 @@ impl Replay {
                     self.moves.push(Move { hash, no: *no, from: CameFrom::Temp });
                 }
             }
-            Body::PartialBegin { no, .. } => {
-                self.set_blob(hash, seq, set(BlobState::Partial { no: *no }))?;
+            Body::PartialBegin { no, came_from } => {
+                let origin = Origin::of(*came_from);
+                self.set_blob(hash, seq, set(BlobState::Partial { no: *no, origin }))?;
             }
             Body::Delete(entries) => {
                 for (hash, _) in entries {

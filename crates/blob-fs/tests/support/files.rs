@@ -79,7 +79,7 @@ pub(crate) fn check_files(dir: &Path) {
         if (kind == 2 && size > 16 << 10) || (kind == 3 && no != 0) {
             needed.insert(name(&data, "obao4"));
         }
-        if kind == 4 {
+        if kind == 4 || kind == 5 {
             needed.extend(["data", "pairs", "bits"].map(|extension| name("partial", extension)));
             // A try to complete it may have failed.
             allowed.insert(name("partial", "obao4"));

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path, time::SystemTime};
 use bao_tree::ChunkRanges;
 use blob_fs::FsStore;
 use blob_traits::{
-    BlobFormat, EntryStatus, Error, ExistingTarget, ExportMode, ExportOptions, Hash, HashAndFormat,
+    BlobFormat, Damage, EntryStatus, Error, ExistingTarget, ExportMode, ExportOptions, Hash, HashAndFormat,
     ImportMode, ImportSource, Progress, Result, TagRange, collect, prelude::*,
 };
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub(crate) enum Step {
     /// One batch, synced and not said to be complete.
     Write(u64, usize, u64, u64),
     Delete(u64, usize),
+    /// Seed, length, first and last chunk that is lost.
+    Demote(u64, usize, u64, u64),
     Export(u64, usize),
     MoveOut(u64, usize),
     List,
@@ -43,8 +45,8 @@ pub(crate) enum Step {
 /// Does one step, and takes note of what it did or may have done.
 pub(crate) async fn run(step: Step, store: &FsStore, world: &mut World, user: &Path) -> Result<()> {
     use Step::{
-        Bao, CopyFile, CreateTag, Delete, DropTags, Export, Import, List, MoveOut, Read, Refer, Rename,
-        SetTag, Stream, Sync, Tagged, Write,
+        Bao, CopyFile, CreateTag, Delete, Demote, DropTags, Export, Import, List, MoveOut, Read, Refer,
+        Rename, SetTag, Stream, Sync, Tagged, Write,
     };
     match step {
         Import(seed, len) => take(store, world, content(seed, len), Source::Bytes).await,
@@ -65,6 +67,7 @@ pub(crate) async fn run(step: Step, store: &FsStore, world: &mut World, user: &P
         Bao(seed, len, first, end) => take_bao(store, world, content(seed, len), chunks(first..end)).await,
         Write(seed, len, first, end) => write(store, world, content(seed, len), chunks(first..end)).await,
         Delete(seed, len) => delete(store, world, content(seed, len)).await,
+        Demote(seed, len, first, end) => demote(store, world, content(seed, len), chunks(first..end)).await,
         Export(seed, len) => export(store, &content(seed, len), user, ExportMode::Copy).await,
         MoveOut(seed, len) => export(store, &content(seed, len), user, ExportMode::TryReference).await,
         List => list(store).await,
@@ -214,6 +217,20 @@ async fn delete(store: &FsStore, world: &mut World, data: Bytes) -> Result<()> {
     let result = store.delete(vec![Hash::new(&data)]).await;
     world.blob(&data, Has::Nothing, &result);
     result
+}
+
+async fn demote(store: &FsStore, world: &mut World, data: Bytes, lost: ChunkRanges) -> Result<()> {
+    let hash = Hash::new(&data);
+    let Some(present) = store.present_ranges(&hash).await? else { return Ok(()) };
+    let Some(entry) = store.get(&hash).await? else { return Ok(()) };
+    let result = store.demote(entry, Damage { lost: lost.clone(), mended: Vec::new() }).await;
+    if !matches!(result, Ok(None)) {
+        world.blob(&data, Has::Partial(present - lost), &result);
+    }
+    if matches!(result, Ok(Some(_))) {
+        assert!(store.was_demoted(&hash).await?);
+    }
+    result.map(drop)
 }
 
 async fn export(store: &FsStore, data: &Bytes, user: &Path, mode: ExportMode) -> Result<()> {

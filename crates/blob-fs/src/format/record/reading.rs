@@ -20,7 +20,7 @@ pub(crate) enum Body {
     /// u64, inode u64, size u64, mtime i64, ctime i64 (both nanoseconds since 1970), racy u8 (0 or 1), path length
     /// u16 (1 to 4096), path.
     Referenced { size: u64, no: FileNo, paths: Vec<FileIdentity> },
-    /// Kind 4. Payload, 9 bytes: no u64, came_from u8 as in kind 2.
+    /// Kind 4. Payload, 9 bytes: no u64, came_from u8 as in kind 2; 3 says that the blob was demoted.
     PartialBegin { no: FileNo, came_from: CameFrom },
     /// Kind 5. Payload: for each blob hash 32 bytes, kills u32. Hash and kills of the header are zero.
     Delete(Vec<(Hash, u32)>),
