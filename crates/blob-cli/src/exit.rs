@@ -259,10 +259,12 @@ fn hint_for(error: &Error) -> Option<&'static str> {
         }
         Error::TooLarge { .. } => "split the file, or use a store with a higher limit",
         Error::Mismatch { .. } => {
-            "the stored bytes are damaged; remove the blob with `blob rm --force`, then add it again"
+            "the stored bytes are damaged; `blob validate --repair` keeps what is sound, with --from COPY it gets back the rest"
         }
         Error::Changed { .. } => "add the file again; without --reference the store keeps a copy of its own",
-        Error::Damaged { .. } => "remove the blob with `blob rm --force`, then add it again",
+        Error::Damaged { .. } => {
+            "`blob validate --repair` keeps what is sound of it, with --from COPY it gets back the rest"
+        }
         Error::NotACollection { .. } => "`blob get` reads it as it is",
         Error::TagNotFound { .. } => "`blob tag ls` lists the tags",
         Error::FileNotFound { .. } => "check the spelling of the path",
@@ -289,8 +291,8 @@ fn hint_for(error: &Error) -> Option<&'static str> {
 fn hint_for_collection(error: &GcError) -> Option<&'static str> {
     Some(match error {
         GcError::UnreadableSequence { .. } => {
-            "nothing was deleted; remove the tag that names it (`blob tag ls`), or replace it before the next `blob gc`: \
-             `blob rm --force`, then `blob add`"
+            "nothing was deleted; mend it with `blob validate --repair --from COPY`, or remove the tag that names it \
+             (`blob tag ls`)"
         }
         GcError::MalformedSequence { .. } => {
             "nothing was deleted; keep it as it is with `blob tag set TAG HASH --format raw`, or remove its tag"

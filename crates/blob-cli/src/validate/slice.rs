@@ -43,7 +43,8 @@ pub(super) async fn open(hash: Hash, ranges: &[ByteRange], path: &Path) -> Resul
         error => error.into(),
     })?;
     let encoded = chunks(&within(ranges, hash, size)?);
-    let has = whole_groups(&encoded, size);
+    // Where it is meant to have everything, it is to be noticed that it is of another size.
+    let has = if ranges == [ByteRange::ALL] { ChunkRanges::all() } else { whole_groups(&encoded, size) };
     let path = path.to_owned();
     let source = Source::stream(shown_path(&path), move |hash, its_size, wanted| {
         let (path, encoded) = (path.clone(), encoded.clone());
