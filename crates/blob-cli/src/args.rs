@@ -1,5 +1,7 @@
 //! The command line.
 
+mod damage;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -11,6 +13,8 @@ use clap::{
     builder::{OsStringValueParser, TypedValueParser},
 };
 use clap_complete::Shell;
+
+pub(crate) use damage::{ValidateArgs, Work};
 
 use crate::{
     range::{ByteRange, Ranges, number},
@@ -92,6 +96,8 @@ pub(crate) enum Verb {
     Why(WhyArgs),
     /// Shows how much there is: in the store, and under tags
     Du(DuArgs),
+    /// Looks for damaged blobs, and mends them; exit code 5 when damage remains
+    Validate(ValidateArgs),
     /// Makes and takes verified slices in files
     #[command(subcommand)]
     Bao(BaoVerb),

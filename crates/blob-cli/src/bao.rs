@@ -5,6 +5,9 @@ mod encode;
 mod outboard;
 mod stream;
 
+pub(crate) use encode::chunks;
+pub(crate) use stream::Blocking;
+
 use crate::{
     args::BaoVerb,
     exit::{Exit, Failure},

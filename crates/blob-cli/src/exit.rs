@@ -70,6 +70,10 @@ pub(crate) enum Failure {
     Special { path: PathBuf, what: &'static str },
     #[error("{} is the store; it is not added to itself", path.display())]
     StoreInside { path: PathBuf },
+    #[error("there is no store in {} to repair from", path.display())]
+    NoSource { path: PathBuf },
+    #[error("{} is the store itself; it cannot be repaired from there", path.display())]
+    SourceIsStore { path: PathBuf },
     #[error("{} is in the way: it is no directory", path.display())]
     InTheWay { path: PathBuf },
     #[error("{hash}: {source}")]
@@ -105,7 +109,7 @@ impl Failure {
             {
                 Exit::Damage
             }
-            Self::Usage { .. } | Self::MalformedHash { .. } => Exit::Usage,
+            Self::Usage { .. } | Self::MalformedHash { .. } | Self::SourceIsStore { .. } => Exit::Usage,
             Self::NoStore { .. } => Exit::NoStore,
             Self::Collection(_) | Self::Kept { .. } | Self::TagExists { .. } | Self::InTheWay { .. } => {
                 Exit::Refused
@@ -118,6 +122,7 @@ impl Failure {
             | Self::NonUtf8Name { .. }
             | Self::Special { .. }
             | Self::StoreInside { .. }
+            | Self::NoSource { .. }
             | Self::BeyondEnd { .. }
             | Self::Output(_)
             | Self::Bug(_) => Exit::Error,
@@ -137,6 +142,8 @@ impl Failure {
             Self::NonUtf8Name { .. } => "non-utf8-name",
             Self::Special { .. } => "special-file",
             Self::StoreInside { .. } => "store-inside",
+            Self::NoSource { .. } => "no-source",
+            Self::SourceIsStore { .. } => "source-is-store",
             Self::BeyondEnd { .. } => "beyond-end",
             Self::Kept { .. } => "kept-by-tag",
             Self::TagExists { .. } => "tag-exists",
@@ -163,6 +170,10 @@ impl Failure {
             Self::NonUtf8Name { .. } => Some("rename it, or leave it out with --skip-special"),
             Self::Special { .. } => Some("add --skip-special to leave such entries out"),
             Self::StoreInside { .. } => Some("use another --store"),
+            Self::NoSource { .. } => {
+                Some("--from takes the directory of a store, HASH=FILE, or bao:HASH[:RANGES]=FILE")
+            }
+            Self::SourceIsStore { .. } => Some("give --from a copy"),
             Self::BeyondEnd { .. } => Some("`blob stat` shows the size"),
             Self::Kept { .. } => Some("remove the tag with `blob tag rm`, or add --force"),
             Self::TagExists { .. } => Some("add --force to replace it"),
@@ -195,6 +206,8 @@ impl Failure {
             | Self::NonUtf8Name { path }
             | Self::Special { path, .. }
             | Self::StoreInside { path }
+            | Self::NoSource { path }
+            | Self::SourceIsStore { path }
             | Self::InTheWay { path } => {
                 info.path = Some(path.to_string_lossy().into_owned());
             }
@@ -246,10 +259,12 @@ fn hint_for(error: &Error) -> Option<&'static str> {
         }
         Error::TooLarge { .. } => "split the file, or use a store with a higher limit",
         Error::Mismatch { .. } => {
-            "the stored bytes are damaged; remove the blob with `blob rm --force`, then add it again"
+            "the stored bytes are damaged; `blob validate --repair` keeps what is sound, with --from COPY it gets back the rest"
         }
         Error::Changed { .. } => "add the file again; without --reference the store keeps a copy of its own",
-        Error::Damaged { .. } => "remove the blob with `blob rm --force`, then add it again",
+        Error::Damaged { .. } => {
+            "`blob validate --repair` keeps what is sound of it, with --from COPY it gets back the rest"
+        }
         Error::NotACollection { .. } => "`blob get` reads it as it is",
         Error::TagNotFound { .. } => "`blob tag ls` lists the tags",
         Error::FileNotFound { .. } => "check the spelling of the path",
@@ -276,8 +291,8 @@ fn hint_for(error: &Error) -> Option<&'static str> {
 fn hint_for_collection(error: &GcError) -> Option<&'static str> {
     Some(match error {
         GcError::UnreadableSequence { .. } => {
-            "nothing was deleted; remove the tag that names it (`blob tag ls`), or replace it before the next `blob gc`: \
-             `blob rm --force`, then `blob add`"
+            "nothing was deleted; mend it with `blob validate --repair --from COPY`, or remove the tag that names it \
+             (`blob tag ls`)"
         }
         GcError::MalformedSequence { .. } => {
             "nothing was deleted; keep it as it is with `blob tag set TAG HASH --format raw`, or remove its tag"

@@ -15,6 +15,7 @@ use crate::{
     open::{Access, resolve},
     output::{set, shown},
     run::Context,
+    stat::n_lost,
     target::Name,
 };
 
@@ -77,7 +78,10 @@ impl Lister<'_> {
             let size = entry.size();
             let tags = tags.get(&hash).map(Vec::as_slice).unwrap_or_default();
             let printed: Vec<String> = tags.iter().map(Tag::to_string).collect();
-            line = format!("{hash}  {status:8}  {:>12}  {}", size.value(), printed.join(" "));
+            let n_lost = n_lost(self.store, &entry).await?;
+            let lost = n_lost.map(|n| format!("  (damaged: {n} bytes missing)")).unwrap_or_default();
+            line = format!("{hash}  {status:8}  {:>12}  {}{lost}", size.value(), printed.join(" "));
+            set(&mut element, "demoted", n_lost.is_some());
             set(&mut element, "size", size.value());
             set(&mut element, "size_verified", size.is_verified());
             set(&mut element, "tags", tags.iter().map(tag_element).collect::<Vec<_>>());

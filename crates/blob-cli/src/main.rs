@@ -21,6 +21,7 @@ mod run;
 mod stat;
 mod tag;
 mod target;
+mod validate;
 mod why;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use blob_fs::{Create, Durability, FsStore, Options};
+use blob_fs::{Compaction, Create, Durability, FsStore, Options};
 use blob_traits::{
     BlobFormat, Collection, Error, Hash, HashAndFormat, MapEntry, Result, Tag, blocking::unblock, prelude::*,
 };
@@ -55,6 +55,24 @@ pub(crate) async fn open(dir: PathBuf, access: Access) -> Result<FsStore, Failur
     }
     match FsStore::open(options).await {
         Err(Error::FileNotFound { path }) if path == dir => Err(Failure::NoStore { dir }),
+        other => Ok(other?),
+    }
+}
+
+/// Opens another store to read from it: nothing in it is changed but what opening a store always does.
+pub(crate) async fn open_source(dir: PathBuf, own: &Path) -> Result<FsStore, Failure> {
+    let (source, own) = (dir.clone(), own.to_owned());
+    let is_own = unblock(move || {
+        let own = fs::canonicalize(&own);
+        Ok(fs::canonicalize(source).is_ok_and(|source| own.is_ok_and(|own| own == source)))
+    });
+    if is_own.await? {
+        return Err(Failure::SourceIsStore { path: dir });
+    }
+    let mut options = Options::new(dir.clone());
+    (options.create, options.compaction) = (Create::Never, Compaction::Manual);
+    match FsStore::open(options).await {
+        Err(Error::FileNotFound { path }) if path == dir => Err(Failure::NoSource { path }),
         other => Ok(other?),
     }
 }

@@ -134,6 +134,11 @@ impl Meter {
         self.counts.add(n_items, n_bytes);
     }
 
+    /// Says that there are more bytes than was thought.
+    pub(crate) fn expect_at_least(&self, n_bytes: u64) {
+        self.counts.bytes_total.fetch_max(n_bytes, Ordering::Relaxed);
+    }
+
     /// Says how far a phase with two kinds of things is.
     pub(crate) fn set(&self, n_first: u64, n_second: u64) {
         self.counts.items.store(n_first, Ordering::Relaxed);
@@ -270,7 +275,11 @@ fn draw(bar: ProgressBar, counts: Arc<Counts>, phase: Phase) -> AbortHandle {
         loop {
             interval.tick().await;
             let (items, bytes) = (&counts.items, &counts.bytes);
-            let position = if counts.bytes_total.load(Ordering::Relaxed) > 0 { bytes } else { items };
+            let bytes_total = counts.bytes_total.load(Ordering::Relaxed);
+            let position = if bytes_total > 0 { bytes } else { items };
+            if bytes_total > 0 {
+                bar.set_length(bytes_total);
+            }
             bar.set_message(phase.text(&counts));
             bar.set_position(position.load(Ordering::Relaxed));
             bar.tick();

@@ -5,12 +5,12 @@ use std::{
     ffi::OsString,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use blob_fs::FsStore;
-use blob_traits::Lifecycle;
+use blob_traits::{Error, Lifecycle};
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tokio::{
     runtime::Builder,
@@ -25,10 +25,10 @@ use crate::{
     bao, completions, du,
     exit::{Exit, Failure},
     export, gc, get, has, ls,
-    open::{Access, directory, open},
+    open::{Access, directory, open, open_source},
     output::{Form, Output},
     progress::Meter,
-    rm, stat, tag, why,
+    rm, stat, tag, validate, why,
 };
 
 /// How long an interrupted verb, and then the store, may take to end.
@@ -41,14 +41,33 @@ pub(crate) struct Context {
     pub(crate) meter: Meter,
     dir: Option<PathBuf>,
     /// Kept for the shutdown at the end.
-    store: OnceLock<FsStore>,
+    stores: Mutex<Vec<FsStore>>,
 }
 
 impl Context {
     /// Opens the store, once.
     pub(crate) async fn open(&self, access: Access) -> Result<FsStore, Failure> {
-        let store = open(self.directory()?, access).await?;
-        Ok(self.store.get_or_init(|| store).clone())
+        Ok(self.keep(open(self.directory()?, access).await?))
+    }
+
+    /// Opens another store to read from it.
+    pub(crate) async fn open_source(&self, dir: PathBuf) -> Result<FsStore, Failure> {
+        Ok(self.keep(open_source(dir, &self.directory()?).await?))
+    }
+
+    fn keep(&self, store: FsStore) -> FsStore {
+        self.stores.lock().unwrap_or_else(PoisonError::into_inner).push(store.clone());
+        store
+    }
+
+    /// Shuts all stores down; returns the first error.
+    async fn shut_down(&self) -> Result<(), Error> {
+        let stores = std::mem::take(&mut *self.stores.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut result = Ok(());
+        for store in stores {
+            result = result.and(store.shutdown().await);
+        }
+        result
     }
 
     /// The directory of the store.
@@ -72,7 +91,7 @@ pub(crate) fn run() -> ExitCode {
         output,
         meter: Meter::new(cli.global.progress),
         dir: cli.global.store,
-        store: OnceLock::new(),
+        stores: Mutex::default(),
     };
     let runtime = match Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -101,12 +120,9 @@ async fn supervise(context: Arc<Context>, verb: Verb) -> Exit {
     };
     context.meter.end(&context.output);
     let shut_down = async {
-        match (context.store.get(), &result) {
-            (Some(store), Err(Failure::Interrupted)) => {
-                timeout(GRACE, store.shutdown()).await.unwrap_or(Ok(()))
-            }
-            (Some(store), _) => store.shutdown().await,
-            (None, _) => Ok(()),
+        match &result {
+            Err(Failure::Interrupted) => timeout(GRACE, context.shut_down()).await.unwrap_or(Ok(())),
+            _ => context.shut_down().await,
         }
     };
     select! {
@@ -130,6 +146,7 @@ async fn dispatch(context: Arc<Context>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Gc(args) => gc::run(&context, args).await,
         Verb::Why(args) => why::run(&context, args).await,
         Verb::Du(args) => du::run(&context, args).await,
+        Verb::Validate(args) => validate::run(context, args).await,
         Verb::Bao(verb) => bao::run(&context, verb).await,
         Verb::Completions { shell } => Ok(completions::run(shell, &mut Cli::command())),
     }
@@ -161,6 +178,7 @@ fn json_form(verb: &Verb) -> Form {
         Verb::Export(_) => Form::Lines("export"),
         Verb::Rm(_) => Form::Lines("rm"),
         Verb::Gc(_) => Form::Lines("gc"),
+        Verb::Validate(_) => Form::Lines("validate"),
         Verb::Tag(TagVerb::Set { .. }) => Form::Lines("tag set"),
         Verb::Tag(TagVerb::Rm { .. }) => Form::Lines("tag rm"),
         Verb::Tag(TagVerb::Mv { .. }) => Form::Lines("tag mv"),
@@ -198,7 +216,9 @@ fn wrong_usage(error: &clap::Error, args: &[OsString]) -> Exit {
 /// Guesses from words that make no command line whether lines or a document are expected.
 fn intended_form(args: &[OsString]) -> Form {
     let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str()).filter(|arg| !arg.starts_with('-'));
-    let verbs = ["add", "get", "cat", "export", "rm", "gc", "bao", "tag", "ls", "stat", "has", "why", "du"];
+    let verbs = [
+        "add", "get", "cat", "export", "rm", "gc", "validate", "bao", "tag", "ls", "stat", "has", "why", "du",
+    ];
     match words.by_ref().find_map(|word| verbs.into_iter().find(|verb| *verb == word)) {
         Some("ls" | "stat" | "has" | "why" | "du") => Form::Document("error"),
         Some("tag") if words.next() == Some("ls") => Form::Document("error"),

@@ -42,6 +42,8 @@ struct Known {
     is_size_verified: bool,
     /// What is there of a partial blob, in bytes.
     present: Vec<(u64, u64)>,
+    /// How many bytes repair had to take back, or has not got back yet.
+    n_lost: Option<u64>,
     n_outboard_bytes: u64,
     /// Of a collection whose names are there.
     n_files: Option<usize>,
@@ -70,6 +72,7 @@ impl Known {
             size: size.value(),
             is_size_verified: size.is_verified(),
             present: in_bytes(&present, size.value()),
+            n_lost: n_lost(store, &entry).await?,
             n_outboard_bytes: BaoTree::new(size.value(), BLOCK_SIZE).outboard_size(),
             n_files,
         })
@@ -89,9 +92,10 @@ impl Known {
 
     fn lines(&self, tags: &[Tag]) -> String {
         let verified = if self.is_size_verified { "" } else { " (claimed, not verified)" };
+        let lost = self.n_lost.map(|n| format!(" (damaged: {n} bytes missing)")).unwrap_or_default();
         let mut lines = vec![
             format!("hash      {}", self.hash),
-            format!("status    {}", self.status()),
+            format!("status    {}{lost}", self.status()),
             format!("size      {}{verified}", self.size),
             format!("format    {}", self.format_name()),
         ];
@@ -114,11 +118,26 @@ impl Known {
             "size_verified": self.is_size_verified,
             "format": self.format_name(),
             "present": self.present,
+            "demoted": self.n_lost.is_some(),
             "files": self.n_files,
             "outboard_size": self.n_outboard_bytes,
             "tags": tags.iter().map(tag_element).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What of a partial blob is not there, in bytes.
+pub(crate) async fn missing(store: &FsStore, entry: &impl MapEntry) -> Result<Vec<(u64, u64)>, Failure> {
+    let present = store.present_ranges(&entry.hash()).await?.unwrap_or_else(ChunkRanges::empty);
+    Ok(in_bytes(&(ChunkRanges::all() - present), entry.size().value()))
+}
+
+/// How many bytes are missing of a blob that repair has made partial, and that is not complete again.
+pub(crate) async fn n_lost(store: &FsStore, entry: &impl MapEntry) -> Result<Option<u64>, Failure> {
+    if entry.is_complete() || !store.was_demoted(&entry.hash()).await? {
+        return Ok(None);
+    }
+    Ok(Some(missing(store, entry).await?.iter().map(|(start, end)| end - start).sum()))
 }
 
 /// Ranges of chunks as ranges of bytes, cut off at the end of the blob.

@@ -46,6 +46,10 @@ pub(crate) async fn fill_from<S: MapMut>(
     on_bytes: &(impl Fn(u64) -> Result<()> + Sync),
 ) -> Result<Fetched> {
     let (hash, size) = (entry.hash(), entry.size().value());
+    let wanted = &source.may_have(&hash, wanted);
+    if wanted.is_empty() {
+        return Ok(Fetched::default());
+    }
     match &source.kind {
         Kind::Store(find) => match find(hash).await? {
             // Of a blob of another size it cannot have anything that fits.

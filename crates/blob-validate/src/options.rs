@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use blob_traits::{Hash, TagRange};
+use blob_traits::{Hash, HashAndFormat, TagRange};
 
 use crate::Source;
 
@@ -48,6 +48,8 @@ pub enum Subset {
     Hashes(BTreeSet<Hash>),
     /// What these tags point to, and what is listed in the hash sequences among that.
     Tags(TagRange),
+    /// These blobs, and what is listed in those of them that are hash sequences, of what is there.
+    Roots(Vec<HashAndFormat>),
     /// About one in so many, chosen by their hashes and a seed: another seed chooses others, the same seed the same.
     Sample {
         /// One in how many.

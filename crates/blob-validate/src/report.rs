@@ -86,8 +86,10 @@ impl fmt::Display for DamagedBlob {
                 parts.push(format!("bytes {} {what}", ranges.join(", ")));
             }
         }
-        if self.n_bad_pairs > 0 {
-            parts.push(format!("{} pairs of the hash tree damaged", self.n_bad_pairs));
+        match self.n_bad_pairs {
+            0 => {}
+            1 => parts.push("one pair of the hash tree damaged".to_owned()),
+            n => parts.push(format!("{n} pairs of the hash tree damaged")),
         }
         if let Some(stored) = self.stored_len {
             parts.push(format!("{stored} bytes stored instead of {}", self.size));

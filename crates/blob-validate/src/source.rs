@@ -29,6 +29,8 @@ type FindStream = dyn Fn(Hash, u64, ChunkRanges) -> Answer<BaoStream> + Send + S
 pub struct Source {
     name: String,
     pub(crate) kind: Kind,
+    /// All that it has, where that is known.
+    only: Option<(Hash, ChunkRanges)>,
 }
 
 #[derive(Clone)]
@@ -54,14 +56,14 @@ impl Source {
                 Ok(Some((size, open)))
             })
         };
-        Self { name: name.into(), kind: Kind::Store(Arc::new(find)) }
+        Self { name: name.into(), kind: Kind::Store(Arc::new(find)), only: None }
     }
 
     /// A file that may have bytes of a blob, at the places that they have in it: an older copy, say, or what is left of one. The
     /// file is only read.
     pub fn file(hash: Hash, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { name: path.display().to_string(), kind: Kind::File { hash, path } }
+        Self { name: path.display().to_string(), kind: Kind::File { hash, path }, only: None }
     }
 
     /// Asks for verified streams: of this blob, of this size, these ranges. `None` where there is none.
@@ -73,7 +75,22 @@ impl Source {
         F: Future<Output = Result<Option<BaoStream>>> + Send + 'static,
     {
         let find = move |hash, size, ranges| -> Answer<BaoStream> { Box::pin(find(hash, size, ranges)) };
-        Self { name: name.into(), kind: Kind::Stream(Arc::new(find)) }
+        Self { name: name.into(), kind: Kind::Stream(Arc::new(find)), only: None }
+    }
+
+    /// The same, for a source that has nothing but these chunks of one blob: it is not asked for others.
+    #[must_use]
+    pub fn only(self, hash: Hash, ranges: ChunkRanges) -> Self {
+        Self { only: Some((hash, ranges)), ..self }
+    }
+
+    /// What of the wanted chunks of a blob it may have.
+    pub(crate) fn may_have(&self, hash: &Hash, wanted: &ChunkRanges) -> ChunkRanges {
+        match &self.only {
+            None => wanted.clone(),
+            Some((its, ranges)) if its == hash => wanted & ranges,
+            Some(_) => ChunkRanges::empty(),
+        }
     }
 
     /// What it is called in reports.

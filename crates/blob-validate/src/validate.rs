@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf};
 
 use bao_tree::blake3;
 use blob_traits::{
-    BoxStream, Error, ErrorInfo, Hash, MapEntry, Progress, RangeSpec, ReadBlob, Result, Scan, ScanOf,
-    Scanned, TagRange,
+    BoxStream, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec, ReadBlob, Result, Scan,
+    ScanOf, Scanned, TagRange,
     blocking::{Alive, unblock},
 };
 use bytes::Bytes;
@@ -269,7 +269,8 @@ async fn chosen<S: ValidateStore>(store: &S, subset: &Subset) -> Result<ScanOf> 
     Ok(match subset {
         Subset::All => ScanOf::All,
         Subset::Hashes(hashes) => ScanOf::Hashes(hashes.clone()),
-        Subset::Tags(range) => ScanOf::Hashes(reached_by(store, range.clone()).await?),
+        Subset::Tags(range) => ScanOf::Hashes(reached_by_tags(store, range.clone()).await?),
+        Subset::Roots(roots) => ScanOf::Hashes(reached_by(store, roots).await?),
         Subset::Sample { one_in, seed } => {
             let mut sample = BTreeSet::new();
             for mut listing in [store.blobs().await?, store.partial_blobs().await?] {
@@ -294,19 +295,33 @@ fn is_in_sample(hash: &Hash, one_in: NonZeroU64, seed: u64) -> bool {
 }
 
 /// What tags point to, and what is listed in the sequences among it, as far as those can be read.
-async fn reached_by<S: ValidateStore>(store: &S, range: TagRange) -> Result<BTreeSet<Hash>> {
+async fn reached_by_tags<S: ValidateStore>(store: &S, range: TagRange) -> Result<BTreeSet<Hash>> {
     let mut reached = BTreeSet::new();
     let mut tags = store.tags(range).await?;
     while let Some(tag) = tags.next().await {
-        let (_, content) = tag?;
-        reached.insert(content.hash);
-        if content.format.is_hash_seq()
-            && let Some(entry) = store.get(&content.hash).await?
-        {
-            read_children(&entry, &mut reached).await;
-        }
+        let (_, root) = tag?;
+        reach(store, root, &mut reached).await?;
     }
     Ok(reached)
+}
+
+/// The same of roots.
+async fn reached_by<S: ValidateStore>(store: &S, roots: &[HashAndFormat]) -> Result<BTreeSet<Hash>> {
+    let mut reached = BTreeSet::new();
+    for root in roots {
+        reach(store, *root, &mut reached).await?;
+    }
+    Ok(reached)
+}
+
+async fn reach<S: ValidateStore>(store: &S, root: HashAndFormat, reached: &mut BTreeSet<Hash>) -> Result<()> {
+    reached.insert(root.hash);
+    if root.format.is_hash_seq()
+        && let Some(entry) = store.get(&root.hash).await?
+    {
+        read_children(&entry, reached).await;
+    }
+    Ok(())
 }
 
 /// Collects what a sequence lists. What cannot be read of it is damage of the sequence, which is looked at itself.

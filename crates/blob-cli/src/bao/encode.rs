@@ -43,7 +43,7 @@ pub(super) async fn run(context: &Context, target: Target, output: OutputFile) -
 }
 
 /// All chunks that ranges of bytes touch.
-pub(super) fn chunks(ranges: &[Range<u64>]) -> ChunkRanges {
+pub(crate) fn chunks(ranges: &[Range<u64>]) -> ChunkRanges {
     round_up_to_chunks(&union(ranges))
 }
 

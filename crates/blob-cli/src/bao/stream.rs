@@ -13,7 +13,7 @@ use iroh_io::{AsyncStreamReader, AsyncStreamWriter};
 use crate::{args::OutputFile, exit::Failure, get::stdout_takes_bytes, new_file::NewFile, run::Context};
 
 /// Reads or writes in the calling thread, which may block: encoders and decoders run on one of the blocking pool.
-pub(super) struct Blocking<T>(pub(super) T);
+pub(crate) struct Blocking<T>(pub(crate) T);
 
 impl<W: Write> AsyncStreamWriter for Blocking<W> {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {

@@ -18,4 +18,5 @@ mod list;
 mod processes;
 mod read;
 mod tags;
+mod validate;
 mod why_and_du;
