@@ -86,6 +86,15 @@ pub(crate) enum Look<T, C> {
     Ask(C),
 }
 
+/// Who has something decided (E22).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// It must not hold its thread up for long.
+    Task,
+    /// It may block.
+    Thread,
+}
+
 enum Waiting {
     Done(Outcome),
     For(oneshot::Receiver<Outcome>),
@@ -208,12 +217,12 @@ impl Engine {
 
     /// Asks the index, without the state lock, for what a decision needs. What is asked for is small: it comes from
     /// memory but for a cold start.
-    fn look_up(&self, keys: &Keys) -> Result<Looked> {
+    pub(crate) fn look_up(&self, keys: &Keys) -> Result<Looked> {
         let ask = |reader: &IndexReader, generation| {
             let mut looked = Looked { generation, ..Looked::default() };
-            for hash in &keys.blobs {
-                looked.blobs.extend(reader.blob(hash)?.map(|row| (*hash, row)));
-            }
+            reader.rows_of(&keys.blobs, |hash, row| {
+                looked.blobs.insert(hash, row);
+            })?;
             for tag in &keys.tags {
                 looked.tags.extend(reader.tag(tag)?.map(|row| (tag.clone(), row)));
             }
@@ -230,10 +239,21 @@ impl Engine {
         weight: u64,
         decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
     ) -> Result<T> {
+        self.transact_as(Caller::Task, keys, None, weight, decide).await
+    }
+
+    async fn transact_as<T>(
+        &self,
+        caller: Caller,
+        keys: &Keys,
+        mut looked_up: Option<Looked>,
+        weight: u64,
+        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
+    ) -> Result<T> {
         let share = self.admit(weight).await?;
         let mut failures_before = None;
         let (value, waiting) = loop {
-            let looked = self.look_up(keys)?;
+            let looked = looked_up.take().map_or_else(|| self.look_up(keys), Ok)?;
             let room = self.overlay_room.notified();
             {
                 let mut state = self.state();
@@ -242,7 +262,7 @@ impl Engine {
                     continue;
                 }
                 if state.visible.rows() < self.options.overlay_rows.saturating_mul(2) {
-                    break self.decided(state, &looked, share, decide)?;
+                    break self.decided(caller, state, &looked, share, decide)?;
                 }
                 // Who waits in vain for the commit that makes room learns why (E35).
                 if *failures_before.get_or_insert(state.index_failures) < state.index_failures {
@@ -285,7 +305,18 @@ impl Engine {
         weight: u64,
         decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
     ) -> Result<T> {
-        futures_lite::future::block_on(self.transact(keys, weight, decide))
+        futures_lite::future::block_on(self.transact_as(Caller::Thread, keys, None, weight, decide))
+    }
+
+    /// [`transact_blocking`](Self::transact_blocking) for who has looked the keys up before.
+    pub(crate) fn transact_looked<T>(
+        &self,
+        keys: &Keys,
+        looked: Looked,
+        weight: u64,
+        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
+    ) -> Result<T> {
+        futures_lite::future::block_on(self.transact_as(Caller::Thread, keys, Some(looked), weight, decide))
     }
 
     /// Waits for room in the queue (E28).
@@ -296,6 +327,7 @@ impl Engine {
 
     fn decided<T>(
         &self,
+        caller: Caller,
         mut state: MutexGuard<'_, State>,
         looked: &Looked,
         share: OwnedSemaphorePermit,
@@ -312,8 +344,9 @@ impl Engine {
             Decision::Write(ops, pins, value) => (ops, pins, value),
         };
         let alone = state.queue.is_empty() && !state.leading;
-        let quick = state.mean_sync < LEAD_BELOW && ops.iter().map(Op::weight).sum::<u64>() < LEAD_BYTES;
-        if alone && quick {
+        let is_quick =
+            || state.mean_sync < LEAD_BELOW && ops.iter().map(Op::weight).sum::<u64>() < LEAD_BYTES;
+        if alone && (caller == Caller::Thread || is_quick()) {
             state.enqueue(ops, looked, pins, Some(share), None);
             return Ok((value, Waiting::Done(self.lead(state))));
         }

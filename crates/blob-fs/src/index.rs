@@ -9,7 +9,7 @@ use std::{
     io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use blob_traits::{Error, Hash, Result, Tag, TagRange};
@@ -44,6 +44,11 @@ const DAMAGED: &str = "damaged";
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
+/// From so many keys on it pays to read the rows between them, too.
+const MANY: usize = 64;
+/// So many rows that nobody has asked for are passed over before the next key is looked up.
+const SKIPPED: usize = 8;
+
 /// The index, open for its one writer.
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -57,6 +62,8 @@ pub(crate) struct IndexReader {
     tags: ReadOnlyTable<&'static [u8], &'static [u8]>,
     segments: ReadOnlyTable<u32, &'static [u8]>,
     path: PathBuf,
+    /// Known once all have been listed.
+    has_partial_blobs: OnceLock<bool>,
 }
 
 /// One step of the index: rows and checkpoint change together.
@@ -250,7 +257,7 @@ impl Index {
             Ok::<_, redb::Error>((txn.open_table(BLOBS)?, txn.open_table(TAGS)?, txn.open_table(SEGMENTS)?))
         };
         let (blobs, tags, segments) = contained("read", &self.path, open)?;
-        Ok(IndexReader { blobs, tags, segments, path: self.path.clone() })
+        Ok(IndexReader { blobs, tags, segments, path: self.path.clone(), has_partial_blobs: OnceLock::new() })
     }
 
     /// Applies a step; durable when it returns (E32). All that it covers is durable in the log (E30).
@@ -315,9 +322,69 @@ impl IndexReader {
         found.map(|row| self.decode(TagRow::decode(row.value()))).transpose()
     }
 
+    /// Hands out the rows of some blobs. Those of many, in ascending order, are read side by side.
+    pub(crate) fn rows_of(&self, hashes: &[Hash], mut sink: impl FnMut(Hash, BlobRow)) -> Result<()> {
+        let mut rest = hashes;
+        if rest.len() >= MANY && rest.is_sorted() {
+            while let Some(first) = rest.first() {
+                rest = self.merge(first, rest, &mut sink)?;
+            }
+        }
+        for hash in rest {
+            if let Some(row) = self.blob(hash)? {
+                sink(*hash, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes through the rows from the first of some hashes on. Returns the hashes before which too many other rows lie.
+    fn merge<'h>(
+        &self,
+        first: &Hash,
+        hashes: &'h [Hash],
+        sink: &mut impl FnMut(Hash, BlobRow),
+    ) -> Result<&'h [Hash]> {
+        let mut rest = hashes;
+        let mut n_others = 0;
+        for entry in self.blobs_from(first)? {
+            let (hash, row) = entry?;
+            while let Some((_, behind)) = rest.split_first().filter(|(next, _)| **next < hash) {
+                rest = behind;
+            }
+            match rest.split_first() {
+                None => return Ok(rest),
+                Some((next, behind)) if *next == hash => {
+                    sink(hash, row);
+                    (rest, n_others) = (behind, 0);
+                }
+                Some(_) if n_others == SKIPPED => return Ok(rest),
+                Some(_) => n_others += 1,
+            }
+        }
+        Ok(&[])
+    }
+
+    /// Whether there are partial blobs, if that is known.
+    pub(crate) fn has_partial_blobs(&self) -> Option<bool> {
+        self.has_partial_blobs.get().copied()
+    }
+
+    /// Takes note of what going through all blobs has shown.
+    pub(crate) fn note_partial_blobs(&self, has_some: bool) {
+        self.has_partial_blobs.get_or_init(|| has_some);
+    }
+
     /// All blobs in order.
     pub(crate) fn blobs(&self) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
-        let mut range = contained("read", &self.path, || Ok(self.blobs.range_owned::<&[u8; 32]>(..)?))?;
+        self.blobs_from(&Hash::from_bytes([0; 32]))
+    }
+
+    /// The blobs from a hash on, in order.
+    fn blobs_from(&self, first: &Hash) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
+        let first = first.as_bytes();
+        let mut range =
+            contained("read", &self.path, || Ok(self.blobs.range_owned::<&[u8; 32]>(first..)?))?;
         let entries = self.entries(move || range.next());
         Ok(entries.map(|entry| {
             let (key, row) = entry?;
