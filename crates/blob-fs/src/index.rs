@@ -1,6 +1,7 @@
 //! The index (E29-E36): what the log says, by key, in one redb file. Derived; never the only place of anything.
 
 mod backend;
+mod remove;
 mod rewrite;
 mod segments;
 
@@ -21,6 +22,7 @@ use redb::{
 pub(crate) use self::segments::{AllStats, SegmentNote};
 use self::{
     backend::FileBackend,
+    remove::remove_rows,
     segments::{SEGMENTS, Tally, note_counted},
 };
 use crate::{
@@ -276,14 +278,12 @@ impl Index {
             // In key order neighbours share pages.
             let mut changes: Vec<_> = commit.overlay.blobs.iter().collect();
             changes.sort_unstable_by_key(|(hash, _)| **hash);
-            for (hash, change) in changes {
-                let new = change.row();
-                let old = match &new {
-                    Some(row) => blobs.insert(hash.as_bytes(), row.encode().as_slice())?,
-                    None => blobs.remove(hash.as_bytes())?,
-                };
+            let removed = changes.iter().filter(|(_, change)| change.row().is_none()).map(|(hash, _)| **hash);
+            remove_rows(&mut blobs, &removed.collect::<Vec<_>>(), |old| tally.blob(old, -1))?;
+            for (hash, row) in changes.iter().filter_map(|(hash, change)| Some((*hash, change.row()?))) {
+                let old = blobs.insert(hash.as_bytes(), row.encode().as_slice())?;
                 tally.blob(old.and_then(|old| BlobRow::decode(old.value())), -1);
-                tally.blob(new, 1);
+                tally.blob(Some(row), 1);
             }
             let mut tags = txn.open_table(TAGS)?;
             for (tag, change) in &commit.overlay.tags {
