@@ -133,7 +133,10 @@ fn rounds(args: &Args, dir: &Path, contenders: &[Collector], set: Set) -> Result
             let (name, count) = (contender.name(), set.workload.count);
             eprintln!("{} {count} round {round}: {name} {:.3} s", dir.display(), figures.round_s);
             if args.json {
-                println!("{}", serde_json::json!({"dir": dir, "contender": contender, "set": set, "figures": figures}));
+                println!(
+                    "{}",
+                    serde_json::json!({"dir": dir, "contender": contender, "set": set, "figures": figures})
+                );
             }
             rounds.push(figures);
         }

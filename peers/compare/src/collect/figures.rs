@@ -56,8 +56,19 @@ pub(super) fn heading(dir: &Path, set: Set) -> String {
         ""
     );
     let columns = [
-        "round s", "x peer", "memory", "B/ref", "mark B/ref", "written", "disk", "after", "compact s", "memory",
-        "written", "after", "disk/live",
+        "round s",
+        "x peer",
+        "memory",
+        "B/ref",
+        "mark B/ref",
+        "written",
+        "disk",
+        "after",
+        "compact s",
+        "memory",
+        "written",
+        "after",
+        "disk/live",
     ];
     for column in columns {
         let _ = write!(text, " {column:>WIDTH$}");
