@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod by_hash;
 mod committer;
 mod compact;
 mod delete;

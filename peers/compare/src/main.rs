@@ -53,13 +53,14 @@ struct Args {
 enum Task {
     /// Measures a round of collection instead, beside that of iroh-blobs
     Collect(collect::Args),
-    /// One such run, in a process of its own
+    /// One step of such a run, in a process of its own; prints what it found as JSON
     #[command(hide = true)]
     CollectOne {
         contender: collect::Collector,
+        step: collect::Step,
         dir: PathBuf,
         #[command(flatten)]
-        workload: Workload,
+        set: collect::Set,
     },
     /// One run, in a process of its own; prints its figures as JSON
     #[command(hide = true)]
@@ -76,9 +77,8 @@ fn main() -> Result<()> {
     match cli.task {
         None => {}
         Some(Task::Collect(args)) => return collect::compare(&args),
-        Some(Task::CollectOne { contender, dir, workload }) => {
-            let figures = collect::run(contender, &dir, workload)?;
-            println!("{}", serde_json::to_string(&figures)?);
+        Some(Task::CollectOne { contender, step, dir, set }) => {
+            println!("{}", collect::run(contender, step, &dir, set)?);
             return Ok(());
         }
         Some(Task::RunOne { contender, dir, workload }) => {
