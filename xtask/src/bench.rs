@@ -6,7 +6,7 @@ use crate::sh::{self, Result};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Build and run the comparison with other stores, on tmpfs and on a real disk
+    /// Build and run the comparison with other stores, on tmpfs and on a real disk; with `collect`, that of collection
     #[arg(long)]
     peers: bool,
     /// Where the comparison puts its stores, instead of tmpfs and the build directory; may be repeated
@@ -27,11 +27,12 @@ fn criterion(rest: &[String]) -> Result<()> {
 
 fn compare(args: &Args) -> Result<()> {
     let mut command = sh::cargo_in_peers("peers/compare/Cargo.toml", ["run", "--release", "--locked"]);
-    command.arg("--");
+    // What is passed on comes first: it may begin with a subcommand, whose option `--dir` is then.
+    command.arg("--").args(&args.rest);
     for dir in if args.dir.is_empty() { default_dirs() } else { args.dir.clone() } {
         command.arg("--dir").arg(dir);
     }
-    sh::run(command.args(&args.rest))
+    sh::run(&mut command)
 }
 
 /// tmpfs where there is one, and the disk that holds the build directory.

@@ -2,6 +2,7 @@
 
 mod compacting;
 mod room;
+mod transact;
 mod writer;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
 
 use blob_traits::{Error, Hash, Result, Tag, TempTag};
 use smallvec::SmallVec;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore};
 
 use crate::{
     compact::Compactor,
@@ -24,7 +25,7 @@ use crate::{
     op::{Op, Outcome, Txn},
     options::{Durability, Options},
     pins::Pins,
-    reserve::{Reserve, refusal},
+    reserve::Reserve,
     row::{BlobRow, TagRow},
     state::{Looked, Phase, State},
     vfs::Vfs,
@@ -32,10 +33,6 @@ use crate::{
 
 /// Queued payload is kept below this many KiB (E28).
 const QUEUE_KIB: u32 = 64 << 10;
-/// A caller leads its own group only when a sync is faster than this (E22).
-const LEAD_BELOW: Duration = Duration::from_micros(200);
-/// And when the group is smaller than this.
-const LEAD_BYTES: u64 = 256 << 10;
 /// A thread with nothing to do looks again after this long; it is woken when there is something.
 pub(crate) const IDLE: Duration = Duration::from_mins(1);
 
@@ -87,11 +84,6 @@ pub(crate) enum Look<T, C> {
     Known(T),
     /// The index is to be asked, with this.
     Ask(C),
-}
-
-enum Waiting {
-    Done(Outcome),
-    For(oneshot::Receiver<Outcome>),
 }
 
 impl Engine {
@@ -212,128 +204,18 @@ impl Engine {
 
     /// Asks the index, without the state lock, for what a decision needs. What is asked for is small: it comes from
     /// memory but for a cold start.
-    fn look_up(&self, keys: &Keys) -> Result<Looked> {
+    pub(crate) fn look_up(&self, keys: &Keys) -> Result<Looked> {
         let ask = |reader: &IndexReader, generation| {
             let mut looked = Looked { generation, ..Looked::default() };
-            for hash in &keys.blobs {
-                looked.blobs.extend(reader.blob(hash)?.map(|row| (*hash, row)));
-            }
+            reader.rows_of(&keys.blobs, |hash, row| {
+                looked.blobs.insert(hash, row);
+            })?;
             for tag in &keys.tags {
                 looked.tags.extend(reader.tag(tag)?.map(|row| (tag.clone(), row)));
             }
             Ok(looked)
         };
         self.look(|state| Look::Ask(state.visible.generation), ask)
-    }
-
-    /// Decides something under the state lock and, where that needs records, has them written; returns when they are
-    /// durable (in Relaxed: written). Dropping the future leaves what was decided in the queue (E23).
-    pub(crate) async fn transact<T>(
-        &self,
-        keys: &Keys,
-        weight: u64,
-        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
-    ) -> Result<T> {
-        let share = self.admit(weight).await?;
-        let mut failures_before = None;
-        let (value, waiting) = loop {
-            let looked = self.look_up(keys)?;
-            let room = self.overlay_room.notified();
-            {
-                let mut state = self.state();
-                state.check_writable()?;
-                if looked.generation != state.visible.generation {
-                    continue;
-                }
-                if state.visible.rows() < self.options.overlay_rows.saturating_mul(2) {
-                    break self.decided(state, &looked, share, decide)?;
-                }
-                // Who waits in vain for the commit that makes room learns why (E35).
-                if *failures_before.get_or_insert(state.index_failures) < state.index_failures {
-                    return Err(state.index_error());
-                }
-                state.commit_wanted = true;
-            }
-            self.committer_wake.notify_one();
-            room.await;
-        };
-        match waiting {
-            Waiting::Done(outcome) => outcome,
-            // The sender goes without a word only with the whole engine.
-            Waiting::For(receiver) => receiver.await.map_err(|_| Error::Closed)?,
-        }
-        .map_err(|failure| failure.to_error())?;
-        Ok(value)
-    }
-
-    /// Decides something under the state lock that needs no record.
-    pub(crate) fn decide_unrecorded<T>(
-        &self,
-        keys: &Keys,
-        decide: impl FnOnce(&mut State, &Looked) -> T,
-    ) -> Result<T> {
-        loop {
-            let looked = self.look_up(keys)?;
-            let mut state = self.state();
-            state.check_readable()?;
-            if looked.generation == state.visible.generation {
-                return Ok(decide(&mut state, &looked));
-            }
-        }
-    }
-
-    /// [`transact`](Self::transact) for threads that may block.
-    pub(crate) fn transact_blocking<T>(
-        &self,
-        keys: &Keys,
-        weight: u64,
-        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
-    ) -> Result<T> {
-        futures_lite::future::block_on(self.transact(keys, weight, decide))
-    }
-
-    /// Waits for room in the queue (E28).
-    async fn admit(&self, weight: u64) -> Result<OwnedSemaphorePermit> {
-        let kib = u32::try_from(weight / 1024).unwrap_or(QUEUE_KIB).saturating_add(1).min(QUEUE_KIB);
-        self.queue_room.clone().acquire_many_owned(kib).await.map_err(|_| Error::Closed)
-    }
-
-    fn decided<T>(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        looked: &Looked,
-        share: OwnedSemaphorePermit,
-        decide: impl FnOnce(&mut State, &Looked) -> Result<Decision<T>>,
-    ) -> Result<(T, Waiting)> {
-        let (ops, pins, value) = match decide(&mut state, looked)? {
-            // A group that failed may still be found in the log and make it untrue that nothing is to be done.
-            Decision::Nothing(value) if state.is_log_in_doubt => (vec![Op::Mark], SmallVec::new(), value),
-            Decision::Nothing(value) => return Ok((value, Waiting::Done(Ok(())))),
-            Decision::Join(hash, value) => {
-                let joined = state.join(&hash);
-                return Ok((value, joined.map_or(Waiting::Done(Ok(())), Waiting::For)));
-            }
-            Decision::Write(ops, pins, value) => (ops, pins, value),
-        };
-        if self.reserve.is_given_up() && !ops.iter().all(Op::is_removal) {
-            state.refuse(&ops);
-            drop((state, pins));
-            // It looks whether there is room again.
-            self.committer_wake.notify_one();
-            let (path, refusal) = (self.layout.log_dir(), refusal(&self.layout.reserve()));
-            return Ok((value, Waiting::Done(Err(Failure::new("append to", &path, &refusal)))));
-        }
-        let alone = state.queue.is_empty() && !state.leading;
-        let quick = state.mean_sync < LEAD_BELOW && ops.iter().map(Op::weight).sum::<u64>() < LEAD_BYTES;
-        if alone && quick {
-            state.enqueue(ops, looked, pins, Some(share), None);
-            return Ok((value, Waiting::Done(self.lead(state))));
-        }
-        let (done, receiver) = oneshot::channel();
-        state.enqueue(ops, looked, pins, Some(share), Some(done));
-        drop(state);
-        self.writer_wake.notify_one();
-        Ok((value, Waiting::For(receiver)))
     }
 
     /// Takes a group from the queue, writes and publishes it. Nobody else may be leading.

@@ -2,6 +2,8 @@
 
 mod backend;
 mod closing;
+mod many;
+mod remove;
 mod rewrite;
 mod segments;
 
@@ -10,7 +12,7 @@ use std::{
     io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use blob_traits::{Error, Hash, Result, Tag, TagRange};
@@ -23,6 +25,7 @@ pub(crate) use self::segments::{AllStats, SegmentNote};
 use self::{
     backend::FileBackend,
     closing::Closing,
+    remove::remove_rows,
     segments::{SEGMENTS, Tally, note_counted},
 };
 use crate::{
@@ -60,6 +63,8 @@ pub(crate) struct IndexReader {
     tags: Closing<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     segments: Closing<ReadOnlyTable<u32, &'static [u8]>>,
     path: PathBuf,
+    /// Known once all have been listed.
+    has_partial_blobs: OnceLock<bool>,
 }
 
 /// One step of the index: rows and checkpoint change together.
@@ -260,7 +265,7 @@ impl Index {
             Ok::<_, redb::Error>((Closing::new(tables.0), Closing::new(tables.1), Closing::new(tables.2)))
         };
         let (blobs, tags, segments) = contained("read", &self.path, open)?;
-        Ok(IndexReader { blobs, tags, segments, path: self.path.clone() })
+        Ok(IndexReader { blobs, tags, segments, path: self.path.clone(), has_partial_blobs: OnceLock::new() })
     }
 
     /// Applies a step; durable when it returns (E32). All that it covers is durable in the log (E30).
@@ -279,14 +284,12 @@ impl Index {
             // In key order neighbours share pages.
             let mut changes: Vec<_> = commit.overlay.blobs.iter().collect();
             changes.sort_unstable_by_key(|(hash, _)| **hash);
-            for (hash, change) in changes {
-                let new = change.row();
-                let old = match &new {
-                    Some(row) => blobs.insert(hash.as_bytes(), row.encode().as_slice())?,
-                    None => blobs.remove(hash.as_bytes())?,
-                };
+            let removed = changes.iter().filter(|(_, change)| change.row().is_none()).map(|(hash, _)| **hash);
+            remove_rows(&mut blobs, &removed.collect::<Vec<_>>(), |old| tally.blob(old, -1))?;
+            for (hash, row) in changes.iter().filter_map(|(hash, change)| Some((*hash, change.row()?))) {
+                let old = blobs.insert(hash.as_bytes(), row.encode().as_slice())?;
                 tally.blob(old.and_then(|old| BlobRow::decode(old.value())), -1);
-                tally.blob(new, 1);
+                tally.blob(Some(row), 1);
             }
             let mut tags = txn.open_table(TAGS)?;
             for (tag, change) in &commit.overlay.tags {
@@ -323,9 +326,26 @@ impl IndexReader {
         found.map(|row| self.decode(TagRow::decode(row.value()))).transpose()
     }
 
+    /// Whether there are partial blobs, if that is known.
+    pub(crate) fn has_partial_blobs(&self) -> Option<bool> {
+        self.has_partial_blobs.get().copied()
+    }
+
+    /// Takes note of what going through all blobs has shown.
+    pub(crate) fn note_partial_blobs(&self, has_some: bool) {
+        self.has_partial_blobs.get_or_init(|| has_some);
+    }
+
     /// All blobs in order.
     pub(crate) fn blobs(&self) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
-        let mut range = contained("read", &self.path, || Ok(self.blobs.range_owned::<&[u8; 32]>(..)?))?;
+        self.blobs_from(&Hash::from_bytes([0; 32]))
+    }
+
+    /// The blobs from a hash on, in order.
+    fn blobs_from(&self, first: &Hash) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
+        let first = first.as_bytes();
+        let mut range =
+            contained("read", &self.path, || Ok(self.blobs.range_owned::<&[u8; 32]>(first..)?))?;
         let entries = self.entries(move || range.next());
         Ok(entries.map(|entry| {
             let (key, row) = entry?;

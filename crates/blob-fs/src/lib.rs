@@ -31,6 +31,7 @@
 //! # }
 //! ```
 
+mod by_hash;
 mod check;
 mod committer;
 mod compact;

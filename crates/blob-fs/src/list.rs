@@ -4,7 +4,7 @@
 
 mod spill;
 
-use std::{cmp::Ordering, collections::BTreeMap, iter::Peekable, sync::Arc};
+use std::{cell::Cell, cmp::Ordering, collections::BTreeMap, iter::Peekable, sync::Arc};
 
 use blob_traits::{BoxStream, Hash, ListBlobs, Result, Tag, TagRange, blocking::unblock};
 
@@ -52,7 +52,16 @@ fn list_blobs(engine: &Arc<Engine>, which: Which) -> Result<BoxStream<Hash>> {
     engine.look(known, |reader, (changes, in_memory)| {
         let mut in_memory = in_memory.into_iter().peekable();
         let mut listing = Spill::new(engine.clone());
-        for item in Merge::new(reader.blobs()?, changes.into_iter()) {
+        // Who has listed the complete ones knows; collection lists both.
+        let are_none = which == Which::Partial && reader.has_partial_blobs() == Some(false);
+        let rows = if are_none { None } else { Some(reader.blobs()?) };
+        let has_partial = Cell::new(false);
+        let rows = rows.into_iter().flatten().inspect(|row| {
+            if let Ok((_, row)) = row {
+                has_partial.set(has_partial.get() || row.state.complete_size().is_none());
+            }
+        });
+        for item in Merge::new(rows, changes.into_iter()) {
             let (hash, row) = item?;
             while let Some(hash) = in_memory.next_if(|next| *next < hash) {
                 listing.push(&hash)?;
@@ -64,6 +73,7 @@ fn list_blobs(engine: &Arc<Engine>, which: Which) -> Result<BoxStream<Hash>> {
             }
         }
         in_memory.try_for_each(|hash| listing.push(&hash))?;
+        reader.note_partial_blobs(has_partial.get());
         listing.finish()
     })
 }

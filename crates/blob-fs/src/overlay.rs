@@ -1,10 +1,13 @@
 //! Changes that are visible and not yet in the index (E33).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use blob_traits::{Hash, Tag};
+use blob_traits::Tag;
 
-use crate::row::{BlobRow, TagRow};
+use crate::{
+    by_hash::ByHash,
+    row::{BlobRow, TagRow},
+};
 
 /// The last change of a key. A removal is kept until the index has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ impl<R> Change<R> {
 /// A set of changes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overlay {
-    pub(crate) blobs: HashMap<Hash, Change<BlobRow>>,
+    pub(crate) blobs: ByHash<Change<BlobRow>>,
     pub(crate) tags: BTreeMap<Tag, Change<TagRow>>,
 }
 

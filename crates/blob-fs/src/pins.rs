@@ -50,6 +50,11 @@ impl Pins {
         self.temp_tags.begin_round()
     }
 
+    /// Whether a round of collection runs.
+    pub(crate) fn has_round(&self) -> bool {
+        self.temp_tags.has_round()
+    }
+
     /// Tags come back that were seen to be gone.
     pub(crate) fn spoil_round(&self) {
         self.temp_tags.spoil_round();

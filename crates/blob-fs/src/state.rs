@@ -14,6 +14,7 @@ use blob_traits::{Error, Hash, Result, Tag};
 use self::pending::Pending;
 pub(crate) use self::relocate::{CompactionState, Relocation};
 use crate::{
+    by_hash::ByHash,
     failure::{Failure, Severity},
     format::record::CameFrom,
     handle::{Guard, Handles},
@@ -111,7 +112,7 @@ pub(crate) struct Visible {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Looked {
     pub(crate) generation: u64,
-    pub(crate) blobs: HashMap<Hash, BlobRow>,
+    pub(crate) blobs: ByHash<BlobRow>,
     pub(crate) tags: HashMap<Tag, TagRow>,
 }
 

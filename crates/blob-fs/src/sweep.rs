@@ -62,8 +62,10 @@ impl SweepRound for FsRound {
             candidates.dedup();
             let mut swept = Swept::default();
             for step in candidates.chunks(PER_STEP) {
-                engine.load_partials(step)?;
-                match engine.sweep(&epoch, step)? {
+                let keys = Keys { blobs: step.into(), tags: SmallVec::new() };
+                let looked = engine.look_up(&keys)?;
+                engine.load_partials(step, &looked)?;
+                match engine.sweep(&epoch, &keys, looked)? {
                     Some(weighed) => swept += engine.settle(weighed),
                     // What the steps before have deleted is not there the next time.
                     None => return Ok(SweepBatch::MarkFirst),
@@ -77,11 +79,20 @@ impl SweepRound for FsRound {
 
 impl Engine {
     /// Loads the partial blobs among some, so that it is known how much of them is there.
-    fn load_partials(self: &Arc<Self>, hashes: &[Hash]) -> Result<()> {
-        for hash in hashes {
-            if let Some(BlobRow { state: BlobState::Partial { no, .. }, .. }) = self.blob(hash)? {
+    fn load_partials(self: &Arc<Self>, hashes: &[Hash], looked: &Looked) -> Result<()> {
+        let maybe: Vec<Hash> = {
+            let state = self.state();
+            let is_partial = |row: &BlobRow| matches!(row.state, BlobState::Partial { .. });
+            let row = |hash: &Hash| match state.visible.overlay_blob(hash) {
+                Some(change) => change.row(),
+                None => looked.blobs.get(hash).copied(),
+            };
+            hashes.iter().copied().filter(|hash| row(hash).is_some_and(|row| is_partial(&row))).collect()
+        };
+        for hash in maybe {
+            if let Some(BlobRow { state: BlobState::Partial { no, .. }, .. }) = self.blob(&hash)? {
                 // One whose files are damaged or gone is swept like the others.
-                let _ = Partial::load_from_disk(self, *hash, no);
+                let _ = Partial::load_from_disk(self, hash, no);
             }
         }
         Ok(())
@@ -89,25 +100,22 @@ impl Engine {
 
     /// Decides about a batch and queues its deletion in one critical section of the state lock (E52). `None`: something is
     /// to be marked first.
-    fn sweep(&self, epoch: &SweepEpoch, candidates: &[Hash]) -> Result<Option<Weighed>> {
-        let keys = Keys { blobs: candidates.into(), tags: SmallVec::new() };
-        self.transact_blocking(&keys, candidates.len() as u64 * 36, |state, looked| {
+    fn sweep(&self, epoch: &SweepEpoch, keys: &Keys, looked: Looked) -> Result<Option<Weighed>> {
+        self.transact_looked(keys, looked, keys.blobs.len() as u64 * 36, |state, looked| {
             let condemned = epoch.decide(|covered| {
-                candidates.iter().copied().filter(|hash| !covered.covers(hash)).collect::<Vec<_>>()
+                keys.blobs.iter().copied().filter(|hash| !covered.covers(hash)).collect::<Vec<_>>()
             });
             let condemned = match condemned {
                 Ok(condemned) => condemned,
                 Err(Refused::MarkFirst) => return Ok(Decision::Nothing(None)),
                 Err(Refused::Spoiled) => return Err(Error::SweepSpoiled),
             };
-            let mut weighed = Weighed::default();
-            for hash in &condemned {
-                state.weigh(hash, looked, &mut weighed);
-            }
-            let there = |hash: &&Hash| state.pending_blob(hash, looked).is_some();
-            let recorded: Vec<Hash> = condemned.iter().filter(there).copied().collect();
-            for hash in &condemned {
-                state.partials.remove(hash);
+            let (mut weighed, mut recorded) = (Weighed::default(), Vec::new());
+            for hash in condemned {
+                let there = state.pending_blob(&hash, looked).map(|(there, _)| there);
+                state.weigh(&hash, there, &mut weighed);
+                state.partials.remove(&hash);
+                recorded.extend(there.map(|_| hash));
             }
             let ops: Vec<Op> =
                 recorded.chunks(PER_RECORD).map(|hashes| Op::Delete { hashes: hashes.to_vec() }).collect();
@@ -140,8 +148,7 @@ struct Weighed {
 
 impl State {
     /// Adds what the deletion of a blob brings.
-    fn weigh(&self, hash: &Hash, looked: &Looked, weighed: &mut Weighed) {
-        let recorded = self.pending_blob(hash, looked).map(|(state, _)| state);
+    fn weigh(&self, hash: &Hash, recorded: Option<BlobState>, weighed: &mut Weighed) {
         let swept = &mut weighed.swept;
         if let Some((state, size)) = recorded.and_then(|state| Some((state, state.complete_size()?))) {
             swept.n_complete += 1;

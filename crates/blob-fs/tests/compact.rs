@@ -167,6 +167,30 @@ async fn store_compacts_by_itself() {
     store.shutdown().await.unwrap();
 }
 
+/// What it copied then would be swept by the next batch (E60).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn store_does_not_compact_by_itself_during_a_round() {
+    let dir = temp_dir();
+    let compaction = Compaction::Background { max_dead_percent: 50 };
+    let store = open(Options { compaction, ..tiny(dir.path()) }).await;
+    let round = store.begin_sweep().await.unwrap();
+    fill(&store, 0..120).await;
+    let is_compacted = async || store.space().await.unwrap().log_bytes <= 400_000;
+    // Without a round it begins within a second.
+    let until = std::time::Instant::now() + Duration::from_secs(2);
+    while std::time::Instant::now() < until {
+        assert!(!is_compacted().await, "{:?}", store.space().await);
+        tokio::task::yield_now().await;
+    }
+    drop(round);
+    let deadline = std::time::Instant::now() + Duration::from_mins(1);
+    while !is_compacted().await {
+        assert!(std::time::Instant::now() < deadline, "{:?}", store.space().await);
+        tokio::task::yield_now().await;
+    }
+    check(&store, 0..120).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_rounds_of_filling_and_compacting_leave_what_stays() {
     let dir = temp_dir();

@@ -118,6 +118,11 @@ impl TempTagRegistry {
         lock(&self.0).counts.keys().copied().collect()
     }
 
+    /// Tells whether a round of collection runs.
+    pub fn has_round(&self) -> bool {
+        lock(&self.0).round.is_some()
+    }
+
     /// Begins a round of collection: from now on everything that is reached is noted. `None` while another one runs.
     pub fn begin_round(&self) -> Option<SweepEpoch> {
         let mut held = lock(&self.0);

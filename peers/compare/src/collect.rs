@@ -1,265 +1,225 @@
 //! Collection: a store in which a tenth of the blobs are kept through hash sequences, and one round.
+//!
+//! One process fills a store and another one collects it, so that neither what filling left in memory nor what is still
+//! to be done of it counts.
+
+mod collector;
+mod figures;
+mod fill;
+mod meter;
 
 use std::{
-    path::Path,
+    num::{NonZeroU64, NonZeroUsize},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Arc,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
-use blob_fs::{CompactOptions, FsStore, Options};
-use blob_gc::GcOptions;
-use blob_traits::{BlobFormat, HashAndFormat, HashSeq, Progress, prelude::*};
-use bytes::Bytes;
-use iroh_blobs::store::{GcConfig, ProtectOutcome, fs as peer};
-use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, task::JoinSet};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{disk, memory, workload::Workload};
+use self::{
+    collector::Collecting,
+    figures::{Figures, heading, line, median},
+};
+use crate::{ours::OurStore, peer::PeerStore, workload::Workload};
 
-/// So many children has a sequence.
-const CHILDREN: usize = 1000;
 /// One of so many blobs is kept.
 const ONE_OF: u64 = 10;
-/// The peer waits so long between rounds, and has no other way to say that one has ended.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// So many children has a sequence.
+const CHILDREN: usize = 1000;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to put the stores
+    /// Where to put the stores; may be repeated, for example once on tmpfs and once on a disk
     #[arg(long, default_value = ".")]
-    dir: std::path::PathBuf,
+    dir: Vec<PathBuf>,
     /// How many blobs of 4 KiB; may be repeated
-    #[arg(long, default_values_t = [100_000, 1_000_000])]
-    count: Vec<u64>,
+    #[arg(long, default_value = "100000")]
+    count: Vec<NonZeroU64>,
+    /// A sequence more, that lists so many blobs which are not there: what a reference takes by itself
+    #[arg(long, default_value_t = 0)]
+    absent: u64,
     /// How often each contender runs; the medians are shown
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Leave the peer out
+    #[arg(long, default_value = "3")]
+    rounds: NonZeroUsize,
+    /// Run this one only
     #[arg(long)]
-    ours_only: bool,
+    only: Option<Collector>,
+    /// Print every round as a line of JSON instead of the table
+    #[arg(long)]
+    json: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+/// Whose collection is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Collector {
+    /// blob-gc over blob-fs
     Ours,
+    /// iroh-blobs' file store
     Peer,
 }
 
-/// What a round took.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Figures {
-    round_s: f64,
-    /// Peak memory above what the process had before the round, in bytes.
-    peak_bytes: u64,
-    /// Bytes handed to the system to be written during the round.
-    written_bytes: u64,
-    before_bytes: u64,
-    after_bytes: u64,
-    /// What giving the space back took afterwards, and left; zero where there is no such step.
-    compact_s: f64,
-    compacted_bytes: u64,
+/// A step of a run, in a process of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Step {
+    Fill,
+    Collect,
+}
+
+/// What a store has.
+#[derive(Clone, Copy, Debug, clap::Args, Serialize)]
+pub(crate) struct Set {
+    #[command(flatten)]
+    pub(crate) workload: Workload,
+    /// So many references to blobs that are not there
+    #[arg(long, default_value_t = 0)]
+    pub(crate) absent: u64,
+}
+
+impl Set {
+    /// Blobs that sequences keep.
+    pub(crate) fn n_kept(&self) -> u64 {
+        self.workload.count.get().div_ceil(ONE_OF)
+    }
+
+    pub(crate) fn n_sequences(&self) -> u64 {
+        self.n_kept().div_ceil(CHILDREN as u64) + u64::from(self.absent > 0)
+    }
+
+    pub(crate) fn n_references(&self) -> u64 {
+        self.n_kept() + self.absent
+    }
+
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.n_kept() * self.workload.size.get() as u64 + 32 * self.n_references()
+    }
 }
 
 /// Runs everything and prints a table.
 pub(crate) fn compare(args: &Args) -> Result<()> {
-    let head =
-        ["blobs", "", "round s", "x peer", "B/live", "written", "disk", "after", "compact s", "compacted"];
-    println!("{}", row(&head.map(str::to_owned)));
-    for &count in &args.count {
-        let contenders: &[_] =
-            if args.ours_only { &[Collector::Ours] } else { &[Collector::Ours, Collector::Peer] };
-        let mut all = vec![Vec::new(); contenders.len()];
-        for _ in 0..args.rounds.max(1) {
-            for (contender, figures) in contenders.iter().zip(&mut all) {
-                figures.push(in_child(*contender, &args.dir, count)?);
+    let contenders = args.only.map_or_else(|| vec![Collector::Ours, Collector::Peer], |only| vec![only]);
+    for dir in &args.dir {
+        std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+        for &count in &args.count {
+            let set = Set { workload: Workload::of(count), absent: args.absent };
+            let all = rounds(args, dir, &contenders, set)?;
+            if !args.json {
+                print!("{}", table(dir, &contenders, set, &all));
             }
-        }
-        let medians: Vec<_> = all.into_iter().map(median).collect();
-        let peer_s = medians.get(1).map(|peer| peer.round_s);
-        for (contender, figures) in contenders.iter().zip(&medians) {
-            println!("{}", row(&cells(count, *contender, figures, peer_s)));
         }
     }
     Ok(())
 }
 
-fn cells(count: u64, contender: Collector, figures: &Figures, peer_s: Option<f64>) -> [String; 10] {
-    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
-    let is_ours = contender == Collector::Ours;
-    let speedup = peer_s.filter(|_| is_ours).map(|peer_s| format!("{:.1}", peer_s / figures.round_s));
-    [
-        count.to_string(),
-        if is_ours { "blob-gc" } else { "iroh-blobs 0.104" }.to_owned(),
-        format!("{:.3}", figures.round_s),
-        speedup.unwrap_or_default(),
-        (figures.peak_bytes / (count / ONE_OF).max(1)).to_string(),
-        mib(figures.written_bytes),
-        mib(figures.before_bytes),
-        mib(figures.after_bytes),
-        if is_ours { format!("{:.2}", figures.compact_s) } else { String::new() },
-        if is_ours { mib(figures.compacted_bytes) } else { String::new() },
-    ]
+fn table(dir: &Path, contenders: &[Collector], set: Set, all: &[Vec<Figures>]) -> String {
+    let medians: Vec<_> = all.iter().map(|rounds| median(rounds)).collect();
+    let peer_s = contenders.iter().zip(&medians).find(|(contender, _)| **contender == Collector::Peer);
+    let peer_s = peer_s.map(|(_, figures)| figures.round_s);
+    let mut text = heading(dir, set);
+    for (contender, figures) in contenders.iter().zip(&medians) {
+        text += &line(*contender, figures, set, peer_s);
+    }
+    text
 }
 
-fn row(cells: &[String]) -> String {
-    let widths = [8, 17, 8, 7, 7, 9, 9, 9, 10, 10];
-    let cells: Vec<_> = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:>width$}")).collect();
-    cells.join(" ")
+/// Runs each contender round by round.
+fn rounds(args: &Args, dir: &Path, contenders: &[Collector], set: Set) -> Result<Vec<Vec<Figures>>> {
+    let mut all = vec![Vec::new(); contenders.len()];
+    for round in 1..=args.rounds.get() {
+        for (&contender, rounds) in contenders.iter().zip(&mut all) {
+            let figures = one(contender, dir, set)?;
+            let (name, count) = (contender.name(), set.workload.count);
+            eprintln!("{} {count} round {round}: {name} {:.3} s", dir.display(), figures.round_s);
+            if args.json {
+                println!(
+                    "{}",
+                    serde_json::json!({"dir": dir, "contender": contender, "set": set, "figures": figures})
+                );
+            }
+            rounds.push(figures);
+        }
+    }
+    Ok(all)
 }
 
-fn median(mut rounds: Vec<Figures>) -> Figures {
-    rounds.sort_by(|a, b| a.round_s.total_cmp(&b.round_s));
-    rounds.get(rounds.len() / 2).copied().unwrap_or_default()
+impl Collector {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
-fn in_child(contender: Collector, dir: &Path, count: u64) -> Result<Figures> {
+fn one(contender: Collector, dir: &Path, set: Set) -> Result<Figures> {
     let store = tempfile::Builder::new().prefix("blob-peers-").tempdir_in(dir)?;
+    let before_bytes: u64 = in_child(contender, Step::Fill, store.path(), set)?;
+    // What filling left to be written must not be charged to the round.
     rustix::fs::sync();
-    let name = if contender == Collector::Ours { "ours" } else { "peer" };
+    let figures: Figures = in_child(contender, Step::Collect, store.path(), set)?;
+    store.close().context("removing a store")?;
+    Ok(Figures { before_bytes, ..figures })
+}
+
+fn in_child<T: DeserializeOwned>(contender: Collector, step: Step, dir: &Path, set: Set) -> Result<T> {
+    let name = contender.name();
+    let step = if step == Step::Fill { "fill" } else { "collect" };
     let output = Command::new(std::env::current_exe()?)
-        .args(["collect-one", name])
-        .arg(store.path())
-        .args(["--count", &count.to_string()])
+        .args(["collect-one", &name, step])
+        .arg(dir)
+        .args(["--count", &set.workload.count.to_string()])
+        .args(["--size", &set.workload.size.to_string()])
+        .args(["--in-flight", &set.workload.in_flight.to_string()])
+        .args(["--absent", &set.absent.to_string()])
         .stderr(Stdio::inherit())
-        .output()?;
-    ensure!(output.status.success(), "{name} failed: {}", output.status);
+        .output()
+        .context("starting a run")?;
+    ensure!(output.status.success(), "{name} {step} failed: {}", output.status);
     serde_json::from_slice(&output.stdout).context("reading a run's figures")
 }
 
-/// One run, in this process.
-pub(crate) fn run(contender: Collector, dir: &Path, workload: Workload) -> Result<Figures> {
+/// One step of a run, in this process; returns what it found, as JSON.
+pub(crate) fn run(contender: Collector, step: Step, dir: &Path, set: Set) -> Result<String> {
+    match contender {
+        Collector::Ours => run_with::<OurStore>(step, dir, set),
+        Collector::Peer => run_with::<PeerStore>(step, dir, set),
+    }
+}
+
+fn run_with<S: Collecting>(step: Step, dir: &Path, set: Set) -> Result<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match contender {
-            Collector::Ours => ours(dir, workload).await,
-            Collector::Peer => peer(dir, workload).await,
+    let found = match step {
+        Step::Fill => serde_json::to_string(&runtime.block_on(fill::fill::<S>(dir, set))?),
+        Step::Collect => serde_json::to_string(&runtime.block_on(S::collect(dir, set))?),
+    };
+    Ok(found?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(absent: u64) -> Set {
+        Set { workload: Workload::of(NonZeroU64::new(20).unwrap()), absent }
+    }
+
+    #[test]
+    fn both_collectors_leave_what_the_set_keeps() {
+        for contender in [Collector::Ours, Collector::Peer] {
+            for absent in [0, 1000] {
+                let dir = tempfile::tempdir().unwrap();
+                run(contender, Step::Fill, dir.path(), set(absent)).unwrap();
+                // It fails where more or less is left.
+                let figures = run(contender, Step::Collect, dir.path(), set(absent)).unwrap();
+                let figures: Figures = serde_json::from_str(&figures).unwrap();
+                assert!(figures.round_s > 0.0 && figures.after_bytes > 0, "{contender:?} {figures:?}");
+            }
         }
-    })
-}
-
-/// What the system has counted before something is measured.
-struct Meter {
-    begun: Instant,
-    written: u64,
-    resident: u64,
-}
-
-impl Meter {
-    fn begin() -> Result<Self> {
-        // Since Linux 4.0 this resets the peak of resident memory to what is resident now.
-        std::fs::write("/proc/self/clear_refs", "5").context("resetting the peak of memory")?;
-        let (written, resident) = (written_bytes()?, memory::peak_bytes()?);
-        Ok(Self { begun: Instant::now(), written, resident })
     }
 
-    fn seconds(&self) -> f64 {
-        self.begun.elapsed().as_secs_f64()
+    #[test]
+    fn live_bytes_are_those_of_blobs_and_sequences() {
+        assert_eq!((set(0).n_kept(), set(0).n_sequences()), (2, 1));
+        assert_eq!(set(0).live_bytes(), 2 * 4096 + 64);
+        assert_eq!((set(1000).n_references(), set(1000).n_sequences()), (1002, 2));
     }
-
-    fn read(&self, figures: &mut Figures) -> Result<()> {
-        figures.peak_bytes = memory::peak_bytes()?.saturating_sub(self.resident);
-        figures.written_bytes = written_bytes()? - self.written;
-        Ok(())
-    }
-}
-
-fn written_bytes() -> Result<u64> {
-    let io = std::fs::read_to_string("/proc/self/io").context("reading /proc/self/io")?;
-    let line = io.lines().find_map(|line| line.strip_prefix("wchar: ")).context("no wchar")?;
-    Ok(line.trim().parse()?)
-}
-
-async fn ours(dir: &Path, workload: Workload) -> Result<Figures> {
-    let store = FsStore::open(Options::new(dir)).await?;
-    let mut importing = JoinSet::new();
-    for lane in 0..workload.in_flight.get() as u64 {
-        let store = store.clone();
-        importing.spawn(async move {
-            let mut kept = Vec::new();
-            for index in (lane..workload.count.get()).step_by(workload.in_flight.get()) {
-                let pinned = store.import_bytes(workload.blob(index), BlobFormat::Raw).await?;
-                if index.is_multiple_of(ONE_OF) {
-                    kept.push(pinned.hash());
-                }
-            }
-            anyhow::Ok(kept)
-        });
-    }
-    let mut kept = Vec::new();
-    while let Some(done) = importing.join_next().await {
-        kept.extend(done??);
-    }
-    for children in kept.chunks(CHILDREN) {
-        let sequence: HashSeq = children.iter().copied().collect();
-        let pinned = store.import_bytes(sequence.into_inner(), BlobFormat::HashSeq).await?;
-        store.create_tag(HashAndFormat::hash_seq(pinned.hash())).await?;
-    }
-    store.sync().await?;
-    let mut figures = Figures { before_bytes: disk::usage(dir)?.allocated, ..Figures::default() };
-    let meter = Meter::begin()?;
-    let report = blob_gc::collect(&store, GcOptions::default(), Progress::none()).await?;
-    figures.round_s = meter.seconds();
-    meter.read(&mut figures)?;
-    let garbage = workload.count.get() - kept.len() as u64;
-    ensure!(report.swept.n_complete == garbage, "{} of {garbage} were deleted", report.swept.n_complete);
-    figures.after_bytes = disk::usage(dir)?.allocated;
-    let begun = Instant::now();
-    store.compact(CompactOptions::default()).await?;
-    figures.compact_s = begun.elapsed().as_secs_f64();
-    figures.compacted_bytes = disk::usage(dir)?.allocated;
-    store.shutdown().await?;
-    Ok(figures)
-}
-
-async fn peer(dir: &Path, workload: Workload) -> Result<Figures> {
-    let failed = |error| anyhow!("{error:#}");
-    let store = peer::FsStore::load(dir).await.map_err(failed)?;
-    let mut importing = JoinSet::new();
-    for lane in 0..workload.in_flight.get() as u64 {
-        let store = store.clone();
-        importing.spawn(async move {
-            let mut kept = Vec::new();
-            for index in (lane..workload.count.get()).step_by(workload.in_flight.get()) {
-                let pinned = store.blobs().add_bytes(workload.blob(index)).temp_tag().await?;
-                if index.is_multiple_of(ONE_OF) {
-                    kept.push(pinned.hash());
-                }
-            }
-            anyhow::Ok(kept)
-        });
-    }
-    let mut kept = Vec::new();
-    while let Some(done) = importing.join_next().await {
-        kept.extend(done??);
-    }
-    for children in kept.chunks(CHILDREN) {
-        let sequence: iroh_blobs::hashseq::HashSeq = children.iter().copied().collect();
-        let pinned = store.blobs().add_bytes(Bytes::from(sequence)).temp_tag().await?;
-        store.tags().create(iroh_blobs::HashAndFormat::hash_seq(pinned.hash())).await?;
-    }
-    store.shutdown().await?;
-    let mut figures = Figures { before_bytes: disk::usage(dir)?.allocated, ..Figures::default() };
-
-    // It is asked what else to protect at the beginning of each round, one interval after the end of the one before.
-    let (asked, mut rounds) = mpsc::unbounded_channel();
-    let mut options = peer::options::Options::new(dir);
-    let add_protected: iroh_blobs::store::ProtectCb = Arc::new(move |_| {
-        let _ = asked.send(());
-        Box::pin(async { ProtectOutcome::Continue })
-    });
-    options.gc = Some(GcConfig { interval: INTERVAL, add_protected: Some(add_protected) });
-    let store = peer::FsStore::load_with_opts(dir.join("blobs.db"), options).await.map_err(failed)?;
-    rounds.recv().await.context("no round began")?;
-    let meter = Meter::begin()?;
-    rounds.recv().await.context("no second round began")?;
-    figures.round_s = meter.seconds() - INTERVAL.as_secs_f64();
-    meter.read(&mut figures)?;
-    let n_left = store.blobs().list().hashes().await?.len() as u64;
-    let expected = kept.len() as u64 + kept.len().div_ceil(CHILDREN) as u64;
-    ensure!(n_left <= expected + 1, "{n_left} are left, {expected} were expected");
-    store.shutdown().await?;
-    figures.after_bytes = disk::usage(dir)?.allocated;
-    Ok(figures)
 }

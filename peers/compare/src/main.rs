@@ -54,13 +54,14 @@ struct Args {
 enum Task {
     /// Measures a round of collection instead, beside that of iroh-blobs
     Collect(collect::Args),
-    /// One such run, in a process of its own
+    /// One step of such a run, in a process of its own; prints what it found as JSON
     #[command(hide = true)]
     CollectOne {
         contender: collect::Collector,
+        step: collect::Step,
         dir: PathBuf,
         #[command(flatten)]
-        workload: Workload,
+        set: collect::Set,
     },
     /// Measures validation instead, beside plain hashing and iroh-blobs
     Validate(validate::Args),
@@ -88,9 +89,8 @@ fn main() -> Result<()> {
     match cli.task {
         None => {}
         Some(Task::Collect(args)) => return collect::compare(&args),
-        Some(Task::CollectOne { contender, dir, workload }) => {
-            let figures = collect::run(contender, &dir, workload)?;
-            println!("{}", serde_json::to_string(&figures)?);
+        Some(Task::CollectOne { contender, step, dir, set }) => {
+            println!("{}", collect::run(contender, step, &dir, set)?);
             return Ok(());
         }
         Some(Task::Validate(args)) => return validate::compare(&args),

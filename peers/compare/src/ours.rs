@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::contender::BlobStore;
 
 #[derive(Clone, Debug)]
-pub(crate) struct OurStore(FsStore);
+pub(crate) struct OurStore(pub(crate) FsStore);
 
 impl BlobStore for OurStore {
     type Hash = Hash;

@@ -9,7 +9,7 @@ use iroh_blobs::{Hash, store::fs::FsStore};
 use crate::contender::BlobStore;
 
 #[derive(Clone, Debug)]
-pub(crate) struct PeerStore(FsStore);
+pub(crate) struct PeerStore(pub(crate) FsStore);
 
 impl BlobStore for PeerStore {
     type Hash = Hash;

@@ -79,7 +79,7 @@ fn median(rounds: &[Figures]) -> Figures {
 }
 
 /// The median of one figure; of an even number of rounds, the worse of the two in the middle.
-fn middle<T: Copy + Default + PartialOrd>(rounds: &[Figures], pick: impl Fn(&Figures) -> T) -> T {
+pub(crate) fn middle<F, T: Copy + Default + PartialOrd>(rounds: &[F], pick: impl Fn(&F) -> T) -> T {
     let mut values: Vec<T> = rounds.iter().map(pick).collect();
     values.sort_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
     values.get(values.len() / 2).copied().unwrap_or_default()

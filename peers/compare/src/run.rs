@@ -64,7 +64,7 @@ fn drive<S: BlobStore>(dir: &Path, options: S::Options, workload: Workload) -> R
 
         let store = S::open(dir, options).await.context("opening the store")?;
         let begun = Instant::now();
-        let kept = import_all(&store, workload).await?;
+        let kept = import_all(&store, workload, KEPT_EVERY).await?;
         let acknowledged_s = begun.elapsed().as_secs_f64();
         store.sync().await.context("syncing")?;
         let durable_s = begun.elapsed().as_secs_f64();
@@ -93,12 +93,16 @@ fn drive<S: BlobStore>(dir: &Path, options: S::Options, workload: Workload) -> R
     })
 }
 
-/// Imports all blobs, as many at a time as the workload says; returns the hashes of some to look at later.
-async fn import_all<S: BlobStore>(store: &S, workload: Workload) -> Result<Vec<(u64, S::Hash)>> {
+/// Imports all blobs, as many at a time as the workload says; returns the hash of one in so many.
+pub(crate) async fn import_all<S: BlobStore>(
+    store: &S,
+    workload: Workload,
+    one_of: u64,
+) -> Result<Vec<(u64, S::Hash)>> {
     let next = Arc::new(AtomicU64::new(0));
     let mut importers = JoinSet::new();
     for _ in 0..workload.in_flight.get() {
-        importers.spawn(importer(store.clone(), workload, Arc::clone(&next)));
+        importers.spawn(importer(store.clone(), workload, one_of, Arc::clone(&next)));
     }
     let mut kept = Vec::new();
     while let Some(finished) = importers.join_next().await {
@@ -110,6 +114,7 @@ async fn import_all<S: BlobStore>(store: &S, workload: Workload) -> Result<Vec<(
 async fn importer<S: BlobStore>(
     store: S,
     workload: Workload,
+    one_of: u64,
     next: Arc<AtomicU64>,
 ) -> Result<Vec<(u64, S::Hash)>> {
     let mut kept = Vec::new();
@@ -119,7 +124,7 @@ async fn importer<S: BlobStore>(
             return Ok(kept);
         }
         let hash = store.import(workload.blob(index)).await.with_context(|| format!("blob {index}"))?;
-        if index.is_multiple_of(KEPT_EVERY) {
+        if index.is_multiple_of(one_of) {
             kept.push((index, hash));
         }
     }

@@ -22,6 +22,13 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
+    /// So many blobs of 4 KiB, 64 at a time.
+    pub(crate) fn of(count: NonZeroU64) -> Self {
+        let (size, in_flight) =
+            (NonZeroUsize::MIN.saturating_add(4095), NonZeroUsize::MIN.saturating_add(63));
+        Self { count, size, in_flight }
+    }
+
     pub(crate) fn total_bytes(self) -> u64 {
         self.count.get() * self.size.get() as u64
     }

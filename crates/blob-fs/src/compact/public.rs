@@ -240,6 +240,8 @@ impl Engine {
                 Some(since) => LOOK_EVERY.saturating_sub(since),
                 None => Duration::ZERO,
             };
+            // What would be copied during a round may be swept by its next batch (E60).
+            let wait = if self.pins.has_round() { LOOK_EVERY } else { wait };
             if !wait.is_zero() {
                 drop(self.wait_compactor(state, wait));
                 continue;

@@ -1,6 +1,6 @@
 //! The pending view: what writers decide by (E19), and what the queue makes of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use blob_traits::{Hash, HashAndFormat, Tag, TagRange, TempTag};
 use smallvec::SmallVec;
@@ -8,6 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Done, Looked, State};
 use crate::{
+    by_hash::ByHash,
     op::{Key, Killed, Op, Outcome, Queued, Txn, orphan},
     row::BlobState,
 };
@@ -15,7 +16,7 @@ use crate::{
 /// As if all that is queued had landed: what differs from the visible view.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
-    pub(super) blobs: HashMap<Hash, PendingBlob>,
+    pub(super) blobs: ByHash<PendingBlob>,
     pub(super) tags: BTreeMap<Tag, PendingTag>,
 }
 
