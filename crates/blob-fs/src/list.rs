@@ -8,12 +8,11 @@ use std::{cell::Cell, cmp::Ordering, collections::BTreeMap, iter::Peekable, sync
 
 use blob_traits::{BoxStream, Hash, ListBlobs, Result, Tag, TagRange, blocking::unblock};
 
-pub(crate) use self::spill::Listing;
-use self::spill::Spill;
+pub(crate) use self::spill::{Item, Listing, Spill};
 use crate::{
     engine::{Engine, Keys, Look},
     overlay::Change,
-    row::TagRow,
+    row::{BlobRow, TagRow},
     state::State,
     store::FsStore,
 };
@@ -32,36 +31,20 @@ impl ListBlobs for FsStore {
 
 /// Which blobs are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Which {
+pub(crate) enum Which {
     Complete,
     /// Those in memory, which have no rows, among them.
     Partial,
+    /// Both.
+    All,
 }
 
 fn list_blobs(engine: &Arc<Engine>, which: Which) -> Result<BoxStream<Hash>> {
-    let known = |state: &State| {
-        let mut changes = BTreeMap::new();
-        if let Some(frozen) = &state.visible.frozen {
-            changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
-        }
-        changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
-        changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
-        let in_memory = if which == Which::Partial { state.partials.hashes() } else { Vec::new() };
-        Look::Ask((changes, in_memory))
-    };
-    engine.look(known, |reader, (changes, in_memory)| {
+    with_rows(engine, which, |rows, in_memory| {
+        let in_memory = if which == Which::Complete { Vec::new() } else { in_memory };
         let mut in_memory = in_memory.into_iter().peekable();
         let mut listing = Spill::new(engine.clone());
-        // Who has listed the complete ones knows; collection lists both.
-        let are_none = which == Which::Partial && reader.has_partial_blobs() == Some(false);
-        let rows = if are_none { None } else { Some(reader.blobs()?) };
-        let has_partial = Cell::new(false);
-        let rows = rows.into_iter().flatten().inspect(|row| {
-            if let Ok((_, row)) = row {
-                has_partial.set(has_partial.get() || row.state.complete_size().is_none());
-            }
-        });
-        for item in Merge::new(rows, changes.into_iter()) {
+        for item in rows {
             let (hash, row) = item?;
             while let Some(hash) = in_memory.next_if(|next| *next < hash) {
                 listing.push(&hash)?;
@@ -73,8 +56,39 @@ fn list_blobs(engine: &Arc<Engine>, which: Which) -> Result<BoxStream<Hash>> {
             }
         }
         in_memory.try_for_each(|hash| listing.push(&hash))?;
-        reader.note_partial_blobs(has_partial.get());
         listing.finish()
+    })
+}
+
+/// Has a snapshot taken: of the rows that readers see, in order, at least of the blobs that are wanted, and of the partial
+/// blobs that somebody works with, which may have rows or not. `take` looks at all of them.
+pub(crate) fn with_rows<T>(
+    engine: &Engine,
+    which: Which,
+    take: impl Fn(&mut dyn Iterator<Item = Result<(Hash, BlobRow)>>, Vec<Hash>) -> Result<T>,
+) -> Result<T> {
+    let known = |state: &State| {
+        let mut changes = BTreeMap::new();
+        if let Some(frozen) = &state.visible.frozen {
+            changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
+        }
+        changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
+        changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
+        Look::Ask((changes, state.partials.hashes()))
+    };
+    engine.look(known, |reader, (changes, in_memory)| {
+        // Who has listed the complete ones knows; collection lists both.
+        let are_none = which == Which::Partial && reader.has_partial_blobs() == Some(false);
+        let rows = if are_none { None } else { Some(reader.blobs()?) };
+        let has_partial = Cell::new(false);
+        let rows = rows.into_iter().flatten().inspect(|row| {
+            if let Ok((_, row)) = row {
+                has_partial.set(has_partial.get() || row.state.complete_size().is_none());
+            }
+        });
+        let taken = take(&mut Merge::new(rows, changes.into_iter()), in_memory)?;
+        reader.note_partial_blobs(has_partial.get());
+        Ok(taken)
     })
 }
 
