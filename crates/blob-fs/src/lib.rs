@@ -11,8 +11,8 @@
 //! - `format` has the bytes of the log; `layout` the names of files; [`vfs`] is the seam to the operating system.
 //! - `engine` decides and writes in groups, `state` is what its lock guards, `log` appends, `committer` brings the log
 //!   into the `index`, `recover` does so on opening; `reserve` has room for removals on a full disk.
-//! - `entry`, `reader`, `outboard` read; `import`, `partial`, `reference`, `export`, `demote`, `tags`, `delete`, `sweep`, `list`
-//!   are the verbs; every act that makes something reachable goes through `pins`.
+//! - `entry`, `reader`, `outboard` read; `import`, `partial`, `reference`, `export`, `demote`, `tags`, `delete`, `sweep`, `list`,
+//!   `scan` are the verbs; every act that makes something reachable goes through `pins`.
 //!
 //! # Example
 //!

@@ -8,12 +8,11 @@ use std::{cell::Cell, cmp::Ordering, collections::BTreeMap, iter::Peekable, sync
 
 use blob_traits::{BoxStream, Hash, ListBlobs, Result, Tag, TagRange, blocking::unblock};
 
-pub(crate) use self::spill::Listing;
-use self::spill::Spill;
+pub(crate) use self::spill::{Item, Listing, Spill};
 use crate::{
     engine::{Engine, Keys, Look},
     overlay::Change,
-    row::TagRow,
+    row::{BlobRow, TagRow},
     state::State,
     store::FsStore,
 };
@@ -40,14 +39,8 @@ enum Which {
 
 fn list_blobs(engine: &Arc<Engine>, which: Which) -> Result<BoxStream<Hash>> {
     let known = |state: &State| {
-        let mut changes = BTreeMap::new();
-        if let Some(frozen) = &state.visible.frozen {
-            changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
-        }
-        changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
-        changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
         let in_memory = if which == Which::Partial { state.partials.hashes() } else { Vec::new() };
-        Look::Ask((changes, in_memory))
+        Look::Ask((changed_blobs(state), in_memory))
     };
     engine.look(known, |reader, (changes, in_memory)| {
         let mut in_memory = in_memory.into_iter().peekable();
@@ -75,6 +68,29 @@ fn list_blobs(engine: &Arc<Engine>, which: Which) -> Result<BoxStream<Hash>> {
         in_memory.try_for_each(|hash| listing.push(&hash))?;
         reader.note_partial_blobs(has_partial.get());
         listing.finish()
+    })
+}
+
+/// What differs in what readers see from the index.
+fn changed_blobs(state: &State) -> BTreeMap<Hash, Change<BlobRow>> {
+    let mut changes = BTreeMap::new();
+    if let Some(frozen) = &state.visible.frozen {
+        changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
+    }
+    changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
+    changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
+    changes
+}
+
+/// Has a snapshot taken: of all rows that readers see, in order, and of the partial blobs that somebody works with, which
+/// may have rows or not.
+pub(crate) fn with_rows<T>(
+    engine: &Engine,
+    take: impl Fn(&mut dyn Iterator<Item = Result<(Hash, BlobRow)>>, Vec<Hash>) -> Result<T>,
+) -> Result<T> {
+    let known = |state: &State| Look::Ask((changed_blobs(state), state.partials.hashes()));
+    engine.look(known, |reader, (changes, in_memory)| {
+        take(&mut Merge::new(reader.blobs()?, changes.into_iter()), in_memory)
     })
 }
 

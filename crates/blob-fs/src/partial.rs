@@ -28,7 +28,7 @@ pub(crate) use self::{
     draft::{Draft, Linked},
     memory::pair_bytes,
 };
-use crate::{engine::Engine, outboard::parse_pair, reader::clamp};
+use crate::{engine::Engine, layout::FileNo, outboard::parse_pair, reader::clamp};
 
 /// The partial blobs that somebody works with. Guarded by the state lock.
 #[derive(Debug, Default)]
@@ -183,6 +183,14 @@ impl Partial {
 
     pub(crate) fn is_complete(&self) -> bool {
         self.life() == Life::Complete
+    }
+
+    /// The number of its files, if it has any and is partial still.
+    pub(crate) fn file_no(&self) -> Option<FileNo> {
+        match &self.inner().storage {
+            Storage::Disk(disk) if self.life() == Life::Partial => Some(disk.no),
+            _ => None,
+        }
     }
 
     /// Says what a whole blob would need.

@@ -1,136 +1,20 @@
 //! Demotion (E48): a blob of any state becomes partial with what is sound of it, stays so through whatever follows, and
 //! becomes complete again.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
-
 mod support;
 
-use std::{fs, path::Path, time::SystemTime};
+use std::fs;
 
-use bao_tree::{
-    ChunkNum, ChunkRanges,
-    io::{Parent, fsm::Outboard as _, outboard::PreOrderMemOutboard},
-};
-use blob_fs::{CompactOptions, FsStore};
-use blob_traits::{
-    BLOCK_SIZE, BlobFormat, Damage, EntryStatus, Error, ExistingTarget, ExportMode, ExportOptions, Hash,
-    ImportMode, ImportSource, PartialTree, Progress, prelude::*,
-};
-use bytes::Bytes;
+use bao_tree::{ChunkNum, ChunkRanges, io::fsm::Outboard as _};
+use blob_fs::CompactOptions;
+use blob_traits::{Damage, EntryStatus, Error, Hash, prelude::*};
 use proptest::{prelude::*, test_runner::TestRunner};
 use support::{
-    bao, chunks, content, copy_dir,
-    files::{all_files, check_files},
-    has, hash, import, lazy,
-    log::change,
-    open, temp_dir, tiny,
+    bao, chunks, copy_dir,
+    demoted::{ALL, Kept, LARGE, SMALL, check, complete, demote, lost, store_dir},
+    files::check_files,
+    has, import, open, temp_dir, tiny,
 };
-
-const SMALL: usize = 60_000;
-const LARGE: usize = 200_000;
-
-/// How a blob is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kept {
-    Small,
-    Large,
-    Referenced,
-    OnDisk,
-    InMemory,
-}
-
-const ALL: [Kept; 5] = [Kept::Small, Kept::Large, Kept::Referenced, Kept::OnDisk, Kept::InMemory];
-
-impl Kept {
-    fn len(self) -> usize {
-        match self {
-            Self::Small => SMALL,
-            Self::InMemory => 50_000,
-            Self::Large | Self::Referenced | Self::OnDisk => LARGE,
-        }
-    }
-
-    fn content(self) -> Bytes {
-        content(1, self.len())
-    }
-
-    fn hash(self) -> Hash {
-        hash(1, self.len())
-    }
-
-    fn n_chunks(self) -> u64 {
-        (self.len() as u64).div_ceil(1024)
-    }
-
-    /// What is there of it.
-    fn present(self) -> ChunkRanges {
-        match self {
-            Self::OnDisk => chunks(0..64) | chunks(96..self.n_chunks()),
-            Self::InMemory => chunks(16..32),
-            _ => chunks(0..self.n_chunks()),
-        }
-    }
-
-    async fn put(self, store: &FsStore, user: &Path) {
-        let data = self.content();
-        match self {
-            Self::Small | Self::Large => drop(import(store, 1, self.len()).await),
-            Self::Referenced => {
-                let path = user.join("file");
-                fs::write(&path, &data).unwrap();
-                let file = fs::File::options().write(true).open(&path).unwrap();
-                file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-                let source = ImportSource::File { path, mode: ImportMode::TryReference };
-                store.import(source, BlobFormat::Raw.into(), Progress::none()).await.unwrap();
-            }
-            Self::OnDisk | Self::InMemory => {
-                let stream = bao(&data, &self.present());
-                store.import_bao(self.hash(), data.len() as u64, self.present(), stream).await.unwrap();
-            }
-        }
-    }
-}
-
-fn store_dir(dir: &Path) -> std::path::PathBuf {
-    dir.join("store")
-}
-
-/// All pairs of a blob, as they should be.
-fn pairs(data: &[u8]) -> Vec<Parent> {
-    let mut outboard = PreOrderMemOutboard::create(data, BLOCK_SIZE);
-    let nodes: Vec<_> = outboard.tree.pre_order_nodes_iter().collect();
-    let mut load = |node| futures_lite::future::block_on(outboard.load(node)).unwrap();
-    nodes.into_iter().filter_map(|node| load(node).map(|pair| Parent { node, pair })).collect()
-}
-
-fn lost(lost: ChunkRanges) -> Damage {
-    Damage { lost, mended: Vec::new() }
-}
-
-async fn demote(store: &FsStore, hash: Hash, damage: Damage) -> blob_fs::Entry {
-    let entry = store.get(&hash).await.unwrap().unwrap();
-    let demoted = store.demote(entry, damage).await.unwrap().unwrap();
-    assert!(!demoted.is_complete());
-    demoted
-}
-
-/// Checks that a demoted blob has these chunks, which verify.
-async fn check(store: &FsStore, hash: Hash, present: &ChunkRanges, context: &str) {
-    assert_eq!(store.entry_status(&hash).await.unwrap(), EntryStatus::Partial, "{context}");
-    assert!(store.was_demoted(&hash).await.unwrap(), "{context}");
-    assert_eq!(store.present_ranges(&hash).await.unwrap().as_ref(), Some(present), "{context}");
-    assert_eq!(store.verified_ranges(hash).await.unwrap().as_ref(), Some(present), "{context}");
-}
-
-/// Completes a blob with what is missing.
-async fn complete(store: &FsStore, data: &Bytes, present: &ChunkRanges) {
-    let hash = Hash::new(data);
-    let missing = PartialTree::all_ranges(data.len() as u64) - present.clone();
-    let stream = bao(data, &missing);
-    store.import_bao(hash, data.len() as u64, missing, stream).await.unwrap();
-    assert_eq!(store.read_verified(hash, 0..u64::MAX).await.unwrap(), data);
-    assert!(!store.was_demoted(&hash).await.unwrap());
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn blob_of_any_state_becomes_partial_and_stays_so() {
@@ -201,149 +85,6 @@ async fn all_of_a_blob_can_be_lost() {
         assert_eq!(is_verified, kept != Kept::InMemory);
         complete(&store, &kept.content(), &ChunkRanges::empty()).await;
     }
-}
-
-/// Changes a file.
-type Harm<'a> = &'a dyn Fn(&Path);
-
-/// The one file of this kind.
-fn the_file(dir: &Path, extension: &str) -> std::path::PathBuf {
-    let mut files = all_files(dir);
-    files.retain(|path| path.extension().is_some_and(|e| e == extension));
-    assert_eq!(files.len(), 1, "{files:?}");
-    files.remove(0)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_that_are_damaged_in_any_way_do_not_stop_it() {
-    let whole = chunks(0..196);
-    let remove = |path: &Path| fs::remove_file(path).unwrap();
-    let cut = |path: &Path| change(path, |bytes| bytes.truncate(40_000));
-    let cut_all = |path: &Path| change(path, |bytes| bytes.truncate(100));
-    let extend = |path: &Path| change(path, |bytes| bytes.extend(b"more"));
-    let flip = |path: &Path| change(path, |bytes| bytes[70] ^= 1);
-    let cases: [(&str, Harm<'_>, ChunkRanges, ChunkRanges); 9] = [
-        ("data", &remove, whole.clone(), ChunkRanges::empty()),
-        // The caller's account is too good.
-        ("data", &remove, chunks(0..16), ChunkRanges::empty()),
-        ("data", &cut, chunks(32..196), chunks(0..32)),
-        ("data", &cut, chunks(48..196), chunks(0..39)),
-        ("data", &extend, ChunkRanges::empty(), whole.clone()),
-        ("data", &flip, chunks(0..16), chunks(16..196)),
-        ("obao4", &remove, ChunkRanges::empty(), whole.clone()),
-        ("obao4", &cut_all, chunks(0..16), chunks(16..196)),
-        ("obao4", &flip, chunks(0..16), chunks(16..196)),
-    ];
-    for (extension, harm, given, present) in cases {
-        let dir = temp_dir();
-        let store = open(tiny(store_dir(dir.path()))).await;
-        import(&store, 1, LARGE).await;
-        store.shutdown().await.unwrap();
-        drop(store);
-        harm(&the_file(&store_dir(dir.path()), extension));
-        let store = open(tiny(store_dir(dir.path()))).await;
-        let data = content(1, LARGE);
-        let context = format!("{extension}, {given:?}");
-        demote(&store, Hash::new(&data), Damage { lost: given, mended: pairs(&data) }).await;
-        assert_eq!(
-            store.present_ranges(&Hash::new(&data)).await.unwrap(),
-            Some(present.clone()),
-            "{context}"
-        );
-        let in_groups = present.clone() - chunks(32..48);
-        let verified = store.verified_ranges(Hash::new(&data)).await.unwrap().unwrap();
-        assert!(in_groups.is_subset(&verified), "{context}");
-        complete(&store, &data, &present).await;
-        store.shutdown().await.unwrap();
-        drop(store);
-        check_files(&store_dir(dir.path()));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn record_that_is_damaged_does_not_stop_it() {
-    let (dir, data) = (temp_dir(), content(1, SMALL));
-    let store = open(tiny(store_dir(dir.path()))).await;
-    import(&store, 1, SMALL).await;
-    let segment = the_file(&store_dir(dir.path()), "seg");
-    change(&segment, |bytes| bytes[4096 + 80 + 20_000] ^= 1);
-    // In the outboard.
-    change(&segment, |bytes| bytes[4096 + 80 + SMALL + 1] ^= 1);
-    let damage = Damage { lost: chunks(16..32), mended: pairs(&data) };
-    demote(&store, Hash::new(&data), damage).await;
-    let present = chunks(0..16) | chunks(32..59);
-    check(&store, Hash::new(&data), &present, "damaged").await;
-    // What is lost was not dropped.
-    let mut kept = data.to_vec();
-    kept[20_000] ^= 1;
-    assert!(fs::read(the_file(&store_dir(dir.path()), "data")).unwrap() == kept);
-    complete(&store, &data, &present).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn record_that_is_cut_off_does_not_stop_it() {
-    let (dir, data) = (temp_dir(), content(1, SMALL));
-    let store = open(tiny(store_dir(dir.path()))).await;
-    import(&store, 1, SMALL).await;
-    change(&the_file(&store_dir(dir.path()), "seg"), |bytes| bytes.truncate(4096 + 80 + 20_000));
-    demote(&store, Hash::new(&data), Damage { lost: ChunkRanges::empty(), mended: pairs(&data) }).await;
-    check(&store, Hash::new(&data), &chunks(0..16), "cut off").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn file_of_the_user_is_copied_as_far_as_it_is_sound_and_not_touched() {
-    let (dir, data) = (temp_dir(), content(1, LARGE));
-    let path = dir.path().join("file");
-    for change_it in [true, false] {
-        let store = open(tiny(store_dir(dir.path()))).await;
-        Kept::Referenced.put(&store, dir.path()).await;
-        if change_it {
-            // Nobody has told of the second one.
-            change(&path, |bytes| (bytes[3_000], bytes[100_000]) = (bytes[3_000] ^ 1, bytes[100_000] ^ 1));
-        } else {
-            fs::remove_file(&path).unwrap();
-        }
-        let before = fs::read(&path).ok();
-        demote(&store, Hash::new(&data), lost(chunks(0..16))).await;
-        let present = if change_it { chunks(16..96) | chunks(112..196) } else { ChunkRanges::empty() };
-        check(&store, Hash::new(&data), &present, "changed").await;
-        complete(&store, &data, &present).await;
-        assert_eq!(fs::read(&path).ok(), before);
-        store.delete(vec![Hash::new(&data)]).await.unwrap();
-        store.shutdown().await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn file_that_has_another_name_is_not_written_to() {
-    let (dir, data) = (temp_dir(), content(1, LARGE));
-    let store = open(tiny(store_dir(dir.path()))).await;
-    import(&store, 1, LARGE).await;
-    store.shutdown().await.unwrap();
-    drop(store);
-    let (file, backup) = (the_file(&store_dir(dir.path()), "data"), dir.path().join("backup"));
-    change(&file, |bytes| bytes[3_000] ^= 1);
-    fs::hard_link(&file, &backup).unwrap();
-    let before = fs::read(&backup).unwrap();
-    let store = open(tiny(store_dir(dir.path()))).await;
-    demote(&store, Hash::new(&data), lost(chunks(0..16))).await;
-    check(&store, Hash::new(&data), &chunks(16..196), "linked").await;
-    assert!(fs::read(the_file(&store_dir(dir.path()).join("partial"), "data")).unwrap() == before);
-    complete(&store, &data, &chunks(16..196)).await;
-    assert!(fs::read(&backup).unwrap() == before);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn file_of_a_large_blob_takes_no_room_twice() {
-    use std::os::unix::fs::MetadataExt;
-    let dir = temp_dir();
-    let store = open(lazy(store_dir(dir.path()))).await;
-    import(&store, 1, LARGE).await;
-    // On its way to `data/` still.
-    let before = fs::metadata(the_file(&store_dir(dir.path()), "data")).unwrap().ino();
-    demote(&store, hash(1, LARGE), lost(chunks(0..16))).await;
-    let after = fs::metadata(the_file(&store_dir(dir.path()).join("partial"), "data")).unwrap().ino();
-    assert_eq!(before, after);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -444,22 +185,6 @@ async fn many_demotions_and_imports_at_once_end_in_order() {
         drop(store);
         check_files(&store_dir(dir.path()));
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn file_that_was_moved_out_is_not_written_to() {
-    let (dir, data) = (temp_dir(), content(1, LARGE));
-    let store = open(tiny(store_dir(dir.path()))).await;
-    import(&store, 1, LARGE).await;
-    let (target, old) = (dir.path().join("out"), store.get(&hash(1, LARGE)).await.unwrap().unwrap());
-    let options = ExportOptions { mode: ExportMode::TryReference, existing: ExistingTarget::Refuse };
-    store.export(hash(1, LARGE), target.clone(), options, Progress::none()).await.unwrap();
-    assert!(store.demote(old, lost(chunks(0..16))).await.unwrap().is_none());
-    change(&target, |bytes| bytes[3_000] ^= 1);
-    let before = fs::read(&target).unwrap();
-    demote(&store, hash(1, LARGE), lost(chunks(0..16))).await;
-    complete(&store, &data, &chunks(16..196)).await;
-    assert!(fs::read(&target).unwrap() == before);
 }
 
 /// Some runs of chunks, whole groups or not.

@@ -45,7 +45,7 @@ impl Item for (Tag, TagRow) {
 }
 
 /// Gathers items.
-pub(super) struct Spill<T> {
+pub(crate) struct Spill<T> {
     engine: Arc<Engine>,
     buffer: Vec<u8>,
     file: Option<(FileRef, u64)>,
@@ -53,11 +53,11 @@ pub(super) struct Spill<T> {
 }
 
 impl<T: Item> Spill<T> {
-    pub(super) fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
         Self { engine, buffer: Vec::new(), file: None, items: PhantomData }
     }
 
-    pub(super) fn push(&mut self, item: &T) -> Result<()> {
+    pub(crate) fn push(&mut self, item: &T) -> Result<()> {
         item.write(&mut self.buffer);
         if self.buffer.len() < IN_MEMORY { Ok(()) } else { self.flush() }
     }
@@ -82,9 +82,10 @@ impl<T: Item> Spill<T> {
         Ok(file)
     }
 
-    pub(super) fn finish_listing(mut self) -> Result<Listing<T>> {
+    pub(crate) fn finish_listing(mut self) -> Result<Listing<T>> {
         if self.file.is_some() {
             self.flush()?;
+            self.buffer = Vec::new();
         }
         let file = self.file.take();
         Ok(Listing { page: std::mem::take(&mut self.buffer), at: 0, file, offset: 0, items: PhantomData })
@@ -92,7 +93,7 @@ impl<T: Item> Spill<T> {
 }
 
 impl Spill<Hash> {
-    pub(super) fn finish(self) -> Result<BoxStream<Hash>> {
+    pub(crate) fn finish(self) -> Result<BoxStream<Hash>> {
         Ok(self.finish_listing()?.boxed())
     }
 }

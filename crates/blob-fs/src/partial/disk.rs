@@ -162,6 +162,13 @@ impl Partial {
         })
     }
 
+    /// The partial blob as its `.bits` has it, whether its files are there or not. Nobody else gets to see this one.
+    pub(crate) fn as_recorded(engine: &Engine, hash: Hash, no: FileNo) -> Result<Self> {
+        let guard = engine.state().guard(no);
+        let tree = read_bits(engine, hash, no)?;
+        Ok(Self::new(hash, tree, Storage::Disk(Arc::new(Disk::new(hash, no, guard)))))
+    }
+
     /// Moves the blob from memory to files of its own (E45). The caller holds `io`.
     pub(super) fn to_disk_locked(&self, engine: &Engine, memory: &Memory) -> Result<()> {
         let no = engine.new_file_no();

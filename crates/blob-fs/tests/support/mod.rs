@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 #![expect(clippy::indexing_slicing, reason = "helpers of tests are tests, too")]
 
+pub(crate) mod demoted;
 pub(crate) mod files;
 pub(crate) mod log;
 pub(crate) mod steps;
@@ -15,11 +16,14 @@ use std::{
 };
 
 use bao_tree::{
-    ChunkNum, ChunkRanges,
-    io::{outboard::PreOrderMemOutboard, sync::encode_ranges_validated},
+    BaoTree, ChunkNum, ChunkRanges,
+    io::{
+        outboard::PreOrderMemOutboard,
+        sync::{DecodeResponseIter, encode_ranges_validated},
+    },
 };
-use blob_fs::{Compaction, Durability, FsStore, Options};
-use blob_traits::{BLOCK_SIZE, BlobFormat, Hash, prelude::*};
+use blob_fs::{Compaction, Durability, FsBatchWriter, FsStore, Options};
+use blob_traits::{BLOCK_SIZE, BlobFormat, Hash, Result, prelude::*};
 use bytes::Bytes;
 
 pub(crate) const DURABILITIES: [Durability; 2] = [Durability::Immediate, Durability::Relaxed];
@@ -84,6 +88,19 @@ pub(crate) fn bao(data: &[u8], ranges: &ChunkRanges) -> Bytes {
     let mut encoded = Vec::new();
     encode_ranges_validated(data, &outboard, ranges, &mut encoded).unwrap();
     encoded.into()
+}
+
+/// Writes some chunks of a blob, without a sync.
+pub(crate) async fn write(store: &FsStore, data: &Bytes, ranges: &ChunkRanges) -> Result<FsBatchWriter> {
+    let (hash, size) = (Hash::new(data), data.len() as u64);
+    let tree = BaoTree::new(size, BLOCK_SIZE);
+    let stream = bao(data, ranges);
+    let items = DecodeResponseIter::new(hash.into(), tree, &*stream, ranges);
+    let batch: Vec<_> = items.map(std::result::Result::unwrap).collect();
+    let entry = store.get_or_create(hash, size).await?;
+    let mut writer = entry.batch_writer().await?;
+    writer.write_batch(size, batch).await?;
+    Ok(writer)
 }
 
 pub(crate) fn chunks(range: std::ops::Range<u64>) -> ChunkRanges {

@@ -167,15 +167,8 @@ async fn take_bao(store: &FsStore, world: &mut World, data: Bytes, ranges: Chunk
 }
 
 async fn write(store: &FsStore, world: &mut World, data: Bytes, ranges: ChunkRanges) -> Result<()> {
-    let (hash, size) = (Hash::new(&data), data.len() as u64);
-    let tree = bao_tree::BaoTree::new(size, blob_traits::BLOCK_SIZE);
-    let stream = bao(&data, &ranges);
-    let items = bao_tree::io::sync::DecodeResponseIter::new(hash.into(), tree, &*stream, &ranges);
-    let batch: Vec<_> = items.map(std::result::Result::unwrap).collect();
     let written = async {
-        let entry = store.get_or_create(hash, size).await?;
-        let mut writer = entry.batch_writer().await?;
-        writer.write_batch(size, batch).await?;
+        let mut writer = super::write(store, &data, &ranges).await?;
         Ok::<_, Error>(writer.sync().await?)
     };
     let result = written.await;

@@ -1,0 +1,92 @@
+//! Small blobs that lie close together, and are read in one go.
+
+use std::iter::Peekable;
+
+use blob_traits::{Result, Scanned};
+use bytes::Bytes;
+
+use super::order::{InOrder, SmallRow};
+use crate::{
+    engine::Engine,
+    entry::{Entry, segment},
+    format::{RECORD_HEADER, record::outboard_len},
+};
+
+/// How much is read at a time, unless one blob alone is more.
+const WINDOW: u64 = 512 << 10;
+/// What lies between two blobs of a window is read, too. More than this is not.
+const GAP: u64 = 64 << 10;
+
+/// Blobs in one segment, in order.
+#[derive(Debug)]
+pub(super) struct Window {
+    rows: Vec<SmallRow>,
+    start: u64,
+    end: u64,
+}
+
+impl SmallRow {
+    fn start(&self) -> u64 {
+        self.offset() + RECORD_HEADER
+    }
+
+    fn end(&self) -> u64 {
+        self.start() + u64::from(self.size) + outboard_len(u64::from(self.size))
+    }
+}
+
+/// Cuts rows into windows.
+pub(super) struct Planner(Peekable<InOrder>);
+
+impl Planner {
+    pub(super) fn new(rows: InOrder) -> Self {
+        Self(rows.peekable())
+    }
+
+    /// The next windows; none at the end.
+    pub(super) fn plan(&mut self, at_most: usize) -> Result<Vec<Window>> {
+        (0..at_most).map_while(|_| self.next_window().transpose()).collect()
+    }
+
+    fn next_window(&mut self) -> Result<Option<Window>> {
+        let Some(first) = self.0.next().transpose()? else { return Ok(None) };
+        let (start, mut end, segment) = (first.start(), first.end(), first.segment());
+        let mut rows = vec![first];
+        let fits = |row: &SmallRow, end: u64| {
+            row.segment() == segment && row.start() <= end + GAP && row.end() - start <= WINDOW
+        };
+        while let Some(row) = self.0.next_if(|next| next.as_ref().is_ok_and(|row| fits(row, end))) {
+            let row = row?;
+            end = row.end();
+            rows.push(row);
+        }
+        Ok(Some(Window { rows, start, end }))
+    }
+}
+
+impl Window {
+    /// Reads the blobs, or gives the rows back. Blocks.
+    pub(super) fn read(self, engine: &Engine) -> Result<Vec<Scanned<Entry>>, Vec<SmallRow>> {
+        let Some(bytes) = self.bytes(engine) else { return Err(self.rows) };
+        let slice = |from: u64, len: u64| {
+            let index = |at: u64| usize::try_from(at - self.start).unwrap_or(usize::MAX);
+            bytes.slice(index(from)..index(from + len))
+        };
+        let blob = |row: &SmallRow| {
+            let (start, size) = (row.start(), u64::from(row.size));
+            let outboard = match outboard_len(size) {
+                0 => Bytes::new(),
+                len => slice(start + size, len),
+            };
+            Scanned::Whole { hash: row.hash, data: slice(start, size), outboard }
+        };
+        Ok(self.rows.iter().map(blob).collect())
+    }
+
+    fn bytes(&self, engine: &Engine) -> Option<Bytes> {
+        let file = segment(engine, self.rows.first()?.segment()).ok()?;
+        let mut bytes = vec![0; usize::try_from(self.end - self.start).ok()?];
+        file.read_exact_at(&mut bytes, self.start).ok()?;
+        Some(bytes.into())
+    }
+}
