@@ -44,6 +44,14 @@ impl Plain {
         Self { entry, key, base, size }
     }
 
+    /// How long the file is that has the blob and nothing else; how long the blob is, where it lies among others.
+    fn size_of_file(&self) -> io::Result<u64> {
+        match self.key {
+            FileKey::Data(_) => Ok(self.entry.open(self.key)?.stat()?.size),
+            FileKey::Segment(_) | FileKey::Outboard(_) | FileKey::Pairs(_) => Ok(self.size),
+        }
+    }
+
     async fn read(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         let len = clamp(self.size, offset, len);
         if len == 0 {
@@ -110,12 +118,14 @@ impl AsyncSliceReader for FsReader {
         self.read_range(offset, len).await
     }
 
+    /// How long the file of a complete blob really is, so that whoever checks it learns of bytes that are missing or too
+    /// many; of a small and of a partial blob what its entry says.
     async fn size(&mut self) -> io::Result<u64> {
         self.follow().await;
         Ok(match &self.0 {
             Source::Memory(bytes) => bytes.len() as u64,
-            Source::Plain(plain) => plain.size,
-            Source::Referenced(referenced) => referenced.size(),
+            Source::Plain(plain) => plain.size_of_file()?,
+            Source::Referenced(referenced) => referenced.size_of_file()?,
             Source::Partial { partial, .. } => partial.size().value(),
         })
     }

@@ -96,8 +96,9 @@ impl ReferencedReader {
         Ok((file, stat))
     }
 
-    pub(crate) fn size(&self) -> u64 {
-        self.size
+    /// How long the file is at the moment.
+    pub(crate) fn size_of_file(&self) -> io::Result<u64> {
+        Ok(self.file.stat()?.size)
     }
 
     pub(crate) async fn read(&mut self, offset: u64, len: usize) -> io::Result<Bytes> {

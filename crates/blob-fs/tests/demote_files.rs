@@ -6,6 +6,7 @@ use std::{fs, path::Path};
 
 use bao_tree::ChunkRanges;
 use blob_traits::{Damage, ExistingTarget, ExportMode, ExportOptions, Hash, Progress, prelude::*};
+use iroh_io::AsyncSliceReader as _;
 use support::{
     chunks, content,
     demoted::{Kept, LARGE, SMALL, check, complete, demote, lost, pairs, store_dir},
@@ -172,4 +173,36 @@ async fn file_that_was_moved_out_is_not_written_to() {
     demote(&store, hash(1, LARGE), lost(chunks(0..16))).await;
     complete(&store, &data, &chunks(16..196)).await;
     assert!(fs::read(&target).unwrap() == before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reader_tells_how_long_the_file_is() {
+    let dir = temp_dir();
+    let store = open(tiny(store_dir(dir.path()))).await;
+    import(&store, 1, LARGE).await;
+    import(&store, 2, SMALL).await;
+    store.shutdown().await.unwrap();
+    drop(store);
+    let file = the_file(&store_dir(dir.path()), "data");
+    for len in [LARGE, LARGE + 4, 1000] {
+        change(&file, |bytes| bytes.resize(len, 0));
+        let store = open(tiny(store_dir(dir.path()))).await;
+        let entry = store.get(&hash(1, LARGE)).await.unwrap().unwrap();
+        assert_eq!(entry.size().value(), LARGE as u64);
+        assert_eq!(entry.data_reader().await.unwrap().size().await.unwrap(), len as u64);
+        let small = store.get(&hash(2, SMALL)).await.unwrap().unwrap();
+        assert_eq!(small.data_reader().await.unwrap().size().await.unwrap(), SMALL as u64);
+        drop((entry, small));
+        store.shutdown().await.unwrap();
+    }
+    // The size of a partial blob may be a claim, and its file longer because of an earlier one.
+    let store = open(tiny(store_dir(dir.path()))).await;
+    let entry = demote(&store, hash(1, LARGE), lost(chunks(0..16))).await;
+    assert_eq!(entry.data_reader().await.unwrap().size().await.unwrap(), LARGE as u64);
+    Kept::Referenced.put(&open(tiny(dir.path().join("other"))).await, dir.path()).await;
+    let store = open(tiny(dir.path().join("other"))).await;
+    let mut reader = store.get(&hash(1, LARGE)).await.unwrap().unwrap().data_reader().await.unwrap();
+    assert_eq!(reader.size().await.unwrap(), LARGE as u64);
+    change(&dir.path().join("file"), |bytes| bytes.push(0));
+    assert_eq!(reader.size().await.unwrap(), LARGE as u64 + 1);
 }
