@@ -15,14 +15,14 @@ use std::{
 
 use blob_fs::FsStore;
 use blob_traits::{
-    CheckMode, ConsistencyCheckProgress as Event, Error, Hash, HashAndFormat, Progress, ReportLevel, Result,
-    bao_tree::ChunkRanges, prelude::*,
+    CheckMode, ConsistencyCheckProgress as Event, EntryStatus, Error, Hash, HashAndFormat, Progress,
+    ReportLevel, Result, bao_tree::ChunkRanges, prelude::*,
 };
 use support::{
     bao, chunks, content, copy_dir,
     files::{all_files, assert_same, check_files, last_segment, segments, snapshot},
     has, hash, import, lazy,
-    log::{SMALL, TAG_SET, change, records},
+    log::{RECORD, SMALL, TAG_SET, change, records},
     open, temp_dir, tiny,
 };
 
@@ -281,7 +281,7 @@ async fn partial_blob_whose_files_are_bad_begins_anew() {
         assert_clean(&store).await;
         let left = store.present_ranges(&name).await.unwrap().unwrap();
         // 40 KiB are two groups and a half.
-        assert_eq!(left, if i == 5 { chunks(0..40) } else { ChunkRanges::empty() });
+        assert_eq!(left, if i == 5 { chunks(0..32) } else { ChunkRanges::empty() });
         let stream = bao(&content(200, LARGE_LEN), &ChunkRanges::all());
         store.import_bao(name, LARGE_LEN as u64, ChunkRanges::all(), stream).await.unwrap();
         assert!(has(&store, 200, LARGE_LEN).await);
@@ -373,6 +373,71 @@ async fn records_that_are_damaged_are_written_anew_where_what_they_said_is_known
         assert!(store.get_tag(&"tag".into()).await.unwrap().is_some());
         assert_clean(&store).await;
         store.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn segment_that_is_damaged_while_the_store_is_open_is_mended() {
+    let dir = filled().await;
+    for spoil in [0, 1, 2] {
+        let copy = copy(dir.path());
+        let store = open(tiny(copy.path())).await;
+        let segment = segments(copy.path())[1].clone();
+        match spoil {
+            0 => change(&segment, |bytes| bytes[20] ^= 1),
+            1 => fs::remove_file(&segment).unwrap(),
+            _ => change(&segment, |bytes| bytes.truncate(4096 + RECORD)),
+        }
+        assert!(!wrong(&store, CheckMode::Report).await.is_empty());
+        let repaired = wrong(&store, CheckMode::Repair).await;
+        assert!(!repaired.is_empty());
+        assert_clean(&store).await;
+        store.shutdown().await.unwrap();
+        let store = open(tiny(copy.path())).await;
+        assert_clean(&store).await;
+        let mut gone = Vec::new();
+        for seed in SMALLS {
+            if !has(&store, seed, SMALL_LEN).await {
+                gone.push(seed);
+            }
+        }
+        // A segment has three of them.
+        assert!(gone.len() <= 3, "{gone:?}");
+        assert!(LARGES.count() == 3 && has(&store, 101, LARGE_LEN).await);
+    }
+}
+
+#[tokio::test]
+async fn blob_whose_file_is_missing_or_short_becomes_partial() {
+    let dir = filled().await;
+    let name = hash(101, LARGE_LEN);
+    let spoil: [fn(&Path); 3] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| change(path, |bytes| bytes.truncate(40 * 1024)),
+        |path| change(path, Vec::clear),
+    ];
+    for (i, spoil) in spoil.into_iter().enumerate() {
+        let copy = copy(dir.path());
+        spoil(&file(copy.path(), 101, "data"));
+        let store = open(tiny(copy.path())).await;
+        let found = wrong(&store, CheckMode::Report).await;
+        assert!(
+            matches!(found.as_slice(), [(ReportLevel::Error, _, Some(entry))] if *entry == name),
+            "{found:?}"
+        );
+        assert_eq!(wrong(&store, CheckMode::Repair).await, found);
+        assert_clean(&store).await;
+        assert_eq!(store.entry_status(&name).await.unwrap(), EntryStatus::Partial);
+        let left = store.present_ranges(&name).await.unwrap().unwrap();
+        assert_eq!(left, if i == 1 { chunks(0..32) } else { ChunkRanges::empty() });
+        assert_all_but(&store, &[101]).await;
+        store.shutdown().await.unwrap();
+        let store = open(tiny(copy.path())).await;
+        assert_clean(&store).await;
+        let stream = bao(&content(101, LARGE_LEN), &ChunkRanges::all());
+        store.import_bao(name, LARGE_LEN as u64, ChunkRanges::all(), stream).await.unwrap();
+        assert_all_but(&store, &[]).await;
+        assert_clean(&store).await;
     }
 }
 

@@ -21,6 +21,9 @@ use crate::{
 /// How much is read at a time.
 const PIECE: usize = 1 << 20;
 
+/// The bytes of a chunk group.
+const GROUP: u64 = 16 << 10;
+
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -296,9 +299,9 @@ impl Check {
     }
 }
 
-/// The chunks that are not whole in a file of this length.
+/// The chunks of the groups that are not whole in a file of this length: a part of a group proves nothing.
 pub(super) fn from_cut(len: u64) -> ChunkRanges {
-    ChunkRanges::from(ChunkNum::full_chunks(len)..)
+    ChunkRanges::from(ChunkNum::full_chunks(len - len % GROUP)..)
 }
 
 #[cfg(test)]
@@ -306,8 +309,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunk_that_was_cut_is_lost() {
-        for (len, first) in [(0, 0), (1, 0), (1023, 0), (1024, 1), (5000, 4)] {
+    fn group_that_was_cut_is_lost() {
+        for (len, first) in [(0, 0), (1, 0), (16_383, 0), (16_384, 16), (50_000, 48)] {
             assert_eq!(from_cut(len), ChunkRanges::from(ChunkNum(first)..), "{len}");
         }
     }

@@ -13,6 +13,9 @@ use crate::{
     vfs::Access,
 };
 
+/// The bytes of a chunk group, a part of which proves nothing.
+const GROUP: u64 = 16 << 10;
+
 /// What is known about the `.bits` of a partial blob.
 #[derive(Clone, Debug)]
 pub(crate) enum BitsFile {
@@ -104,10 +107,10 @@ impl Engine {
 }
 
 impl Bits {
-    /// Only what is whole in the first `len` bytes. A size is verified by the last chunk alone (E43).
+    /// Only the groups that are whole in the first `len` bytes. A size is verified by the last chunk alone (E43).
     fn within(mut self, len: u64) -> Self {
         if len < self.size {
-            self.ranges &= ChunkRanges::from(..ChunkNum::full_chunks(len));
+            self.ranges &= ChunkRanges::from(..ChunkNum::full_chunks(len - len % GROUP));
             self.size_state = SizeState::Claimed;
         }
         self
@@ -133,9 +136,10 @@ mod tests {
     }
 
     #[test]
-    fn chunk_that_was_cut_does_not_count_and_neither_does_the_size() {
-        let cut = bits(ChunkRanges::all()).within(4999);
-        assert_eq!((cut.ranges, cut.size_state), (ChunkRanges::from(..ChunkNum(4)), SizeState::Claimed));
+    fn group_that_was_cut_does_not_count_and_neither_does_the_size() {
+        let large = Bits { size: 50_000, ..bits(ChunkRanges::all()) };
+        let cut = large.within(49_000);
+        assert_eq!((cut.ranges, cut.size_state), (ChunkRanges::from(..ChunkNum(32)), SizeState::Claimed));
         assert_eq!(bits(ChunkRanges::all()).within(5000), bits(ChunkRanges::all()));
     }
 }

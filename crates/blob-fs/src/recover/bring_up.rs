@@ -7,7 +7,7 @@ use std::{
 
 use blob_traits::{Error, Result};
 
-use super::{Loss, Recovery, Replay, clean, read_log};
+use super::{DamagedRange, Loss, Recovery, Replay, clean, read_log};
 use crate::{
     format::record::{Place, decode_header},
     index::Index,
@@ -170,8 +170,10 @@ impl Opening<'_> {
         if self.accepts_loss() {
             return Ok(());
         }
-        if let Some(damaged) = recovery.damaged.first() {
-            let more = match recovery.damaged.len() {
+        let is_needed = |damaged: &&DamagedRange| !self.segments.is_spare(&damaged.path, self.layout);
+        let needed: Vec<_> = recovery.damaged.iter().filter(is_needed).collect();
+        if let Some(damaged) = needed.first() {
+            let more = match needed.len() {
                 1 => String::new(),
                 n => format!(", nor can {} more ranges of the log", n - 1),
             };
@@ -213,6 +215,18 @@ impl Opening<'_> {
 impl Segments {
     fn is_empty(&self) -> bool {
         self.log.is_empty() && self.packed.is_empty()
+    }
+
+    /// Whether a segment is a damaged copy of others that are all still there.
+    fn is_spare(&self, path: &Path, layout: &Layout) -> bool {
+        let is_there = |id: &u32| {
+            self.log.iter().any(|segment| segment.id() == *id)
+                || self.packed.iter().any(|packed| packed.id() == *id)
+        };
+        let copies = self.packed.iter().filter(|packed| !packed.is_whole && !packed.replaces.is_empty());
+        copies
+            .filter(|packed| layout.segment(packed.id()) == path)
+            .any(|packed| packed.replaces.iter().all(is_there))
     }
 
     /// No record that is known of has a higher seq.
