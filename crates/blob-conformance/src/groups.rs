@@ -25,6 +25,7 @@ pub mod validate_repair;
 pub fn all<S: FullStore>() -> Vec<Group<S>> {
     let mut groups = core();
     groups.push(gc::group());
+    groups.push(validate_repair::demoted::group());
     groups
 }
 

@@ -21,13 +21,13 @@ pub(crate) struct Read {
 pub(crate) enum ReadOutcome {
     /// It was read as a whole.
     All,
-    /// It is not complete.
+    /// It is not complete yet.
     Part,
     /// It is not there.
     Missing,
     /// It is complete, and its length is not that of a sequence.
     Malformed { size: u64 },
-    /// Not all that is there can be read, or it is complete and damaged.
+    /// Not all that is there can be read, or it is complete and damaged, or it was until it was demoted.
     Unreadable(Error),
 }
 
@@ -74,12 +74,20 @@ pub(crate) async fn read_children<S: Map + BlobStatus>(
     let outcome = match (failed, damaged) {
         // What could not be read this time may list anything.
         (Some(error), _) => ReadOutcome::Unreadable(error),
+        // Those who hold its children for this sequence's sake had all of it.
+        _ if !is_complete && store.was_demoted(&hash).await? => ReadOutcome::Unreadable(demoted(hash)),
         _ if !is_complete => ReadOutcome::Part,
         (None, Some(error)) => ReadOutcome::Unreadable(error),
         (None, None) if size % HASH_LEN != 0 => ReadOutcome::Malformed { size },
         (None, None) => ReadOutcome::All,
     };
     Ok(Read { n_children, outcome })
+}
+
+fn demoted(hash: Hash) -> Error {
+    let what = "it was found damaged and made partial, and what its lost part lists is not known; complete it from \
+                another source, or drop its tags";
+    Error::Damaged { hash, what: what.to_owned() }
 }
 
 /// Whether reading again would not help: of a partial sequence, such bytes count as not there.

@@ -7,8 +7,8 @@ use blob_traits::{Error, Hash};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GcError {
-    /// A hash sequence could not be read, or is complete and does not verify, so that what it lists is not known. Nothing more
-    /// is swept.
+    /// A hash sequence could not be read, or is complete and does not verify, or was demoted because it did not, so that what it
+    /// lists is not known. Nothing more is swept.
     #[error("hash sequence {hash} cannot be read, and what it lists is not known")]
     UnreadableSequence {
         /// The sequence.

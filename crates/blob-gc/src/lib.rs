@@ -8,7 +8,8 @@
 //!
 //! Roots are tags, temporary tags, and what the caller protects. A root of format `Raw` keeps its blob, one of format `HashSeq`
 //! also the blobs that it lists; what those list is not looked at. A hash that is a root in both formats keeps its children.
-//! Of a sequence that is not complete the children that can be read and verified are kept.
+//! Of a sequence that is not complete yet the children that can be read and verified are kept. One that was complete and was
+//! [demoted](blob_traits::BlobStatus::was_demoted) because it is damaged ends the round: what it lists cannot be known.
 //!
 //! # Why no reachable blob is lost
 //!
@@ -28,9 +29,11 @@
 //! 4. Every sequence among the roots is [watched](blob_traits::SweepRound::watch) before it is read, so that a part that
 //!    arrives later is noted under the registry's lock before anybody can read it. A complete sequence does not
 //!    change.
-//! 5. Marking fails closed: a complete sequence that cannot be read and verified to its last hash, or a partial one of which a
-//!    part that is there cannot be read, ends the round before anything more is swept, unless the caller has asked for
-//!    something else.
+//! 5. Marking fails closed: a complete sequence that cannot be read and verified to its last hash, a partial one of which a
+//!    part that is there cannot be read, or one that repair has made partial, ends the round before anything more is swept,
+//!    unless the caller has asked for something else. That a sequence was demoted is asked for after it was read: one that is
+//!    demoted while it is read is found either complete, and then its bytes count only as far as they verify, or demoted; one
+//!    that is completed again in between was reached by step 4 and is read again.
 //! 6. A batch is decided under both locks. It fails if a sequence was reached or has grown since it was last
 //!    [taken](blob_traits::SweepRound::take_reached); then that one is marked, and the batch is tried again without its
 //!    children. Otherwise every blob that a temporary tag holds or that was noted in step 1 stays. The rest is condemned in the

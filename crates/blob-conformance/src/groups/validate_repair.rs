@@ -1,5 +1,7 @@
 //! Validation and repair.
 
+pub mod demoted;
+
 use blob_traits::Store;
 
 use crate::case::group;
