@@ -8,6 +8,7 @@ mod copy;
 mod model;
 mod plan;
 mod public;
+mod rescue;
 mod scene;
 mod switch;
 mod victims;
@@ -21,9 +22,10 @@ use blob_traits::{Error, Result, blocking::Watch};
 use smallvec::SmallVec;
 
 pub use self::public::{CompactOptions, CompactReport, Space};
+pub(crate) use self::rescue::{Rescued, Stranded};
 use self::{
     copy::{Output, Recipe},
-    plan::{Item, Plan, Victim},
+    plan::{Item, OnDamage, Plan, Victim},
     scene::Scene,
     switch::Unapplied,
     victims::{Candidate, Rule, choose},
@@ -257,8 +259,8 @@ impl Compactor {
     ) -> Result<Vec<VictimPlan>, Stopped> {
         let mut plans = Vec::new();
         for victim in victims {
-            let plan =
-                plan::plan(engine, victim, &scene.standing, stop).inspect_err(|e| self.note_damage(e))?;
+            let plan = plan::plan(engine, victim, &scene.standing, stop, OnDamage::Stop)
+                .inspect_err(|e| self.note_damage(e))?;
             plans.push(VictimPlan { id: victim.id(), plan });
         }
         Ok(plans)
@@ -348,7 +350,7 @@ impl Engine {
     }
 
     /// Appends a record that says nothing, and waits for it and so for all before it.
-    fn append_mark(&self) -> Result<()> {
+    pub(crate) fn append_mark(&self) -> Result<()> {
         let mark = || Decision::Write(vec![Op::Mark], SmallVec::new(), ());
         self.transact_blocking(&Keys::default(), 0, |_, _| Ok(mark()))
     }

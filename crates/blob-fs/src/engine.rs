@@ -6,6 +6,7 @@ mod transact;
 mod writer;
 
 use std::{
+    ffi::OsString,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -20,6 +21,7 @@ use crate::{
     failure::Failure,
     files::FileCache,
     index::IndexReader,
+    issued::Issued,
     layout::{FileNo, Layout},
     log::{Appended, Log},
     op::{Op, Outcome, Txn},
@@ -48,6 +50,7 @@ pub(crate) struct Engine {
     pub(crate) moving: RwLock<()>,
     pub(crate) exported: Exported,
     pub(crate) reserve: Reserve,
+    pub(crate) issued: Issued,
     /// Locked before the log.
     pub(crate) compactor: Mutex<Compactor>,
     state: Mutex<State>,
@@ -96,6 +99,7 @@ impl Engine {
             moving: RwLock::default(),
             exported: Exported::default(),
             reserve,
+            issued: Issued::default(),
             compactor: Mutex::default(),
             state: Mutex::new(state),
             log: Mutex::new(log),
@@ -129,9 +133,17 @@ impl Engine {
             self.vfs.random(&mut no);
             let no = FileNo(u64::from_le_bytes(no));
             if no != FileNo::NONE {
+                self.issued.note(no, || self.unfinished_names());
                 return no;
             }
         }
+    }
+
+    /// What lies where files are made.
+    fn unfinished_names(&self) -> Option<Vec<OsString>> {
+        let mut names = self.vfs.read_dir(&self.layout.temp_dir()).ok()?;
+        names.extend(self.vfs.read_dir(&self.layout.partial_dir()).ok()?);
+        Some(names)
     }
 
     /// Looks at the state and then, where that does not answer, at the index as it was at that moment (E33).

@@ -21,7 +21,7 @@ use redb::{
     TableError, WriteTransaction,
 };
 
-pub(crate) use self::segments::{AllStats, SegmentNote};
+pub(crate) use self::segments::{AllStats, FILES, SegmentNote};
 use self::{
     backend::FileBackend,
     closing::Closing,
@@ -307,6 +307,9 @@ impl Index {
             for orphan in commit.unlink {
                 unlink.insert(encode_orphan(orphan).as_slice(), ())?;
             }
+            if commit.segments.contains(&SegmentNote::Repaired) {
+                txn.open_table(META)?.remove(DAMAGED)?;
+            }
         }
         note_counted(&txn, &checkpoint)?;
         Ok(txn.commit()?)
@@ -442,7 +445,8 @@ fn damaged(path: &Path, what: &str) -> Error {
     Error::DamagedStore {
         path: path.to_owned(),
         what: format!(
-            "{what}; the index is derived: move this file away and open the store again to rebuild it from the log"
+            "{what}; the index is derived from the log, and is built anew when it is found to be damaged on opening or by a \
+             check that repairs"
         ),
     }
 }

@@ -167,6 +167,13 @@ pub(crate) fn parse_blob_file(name: &OsStr) -> Option<(Hash, FileNo, Part)> {
     Some((hash.parse().ok()?, FileNo(parse_hex(no)?), part))
 }
 
+/// Reads the number out of the name of a file whose hash is not known. Only names that [`Layout::temp`] gives are taken.
+pub(crate) fn parse_temp_file(name: &OsStr) -> Option<FileNo> {
+    let (no, suffix) = name.to_str()?.split_once('.')?;
+    let is_plain = !suffix.is_empty() && suffix.bytes().all(|b| b.is_ascii_alphanumeric());
+    parse_hex(no).filter(|_| is_plain).map(FileNo)
+}
+
 /// Reads exactly 16 lower-case hex digits.
 fn parse_hex(digits: &str) -> Option<u64> {
     if digits.len() != 16 || !is_lower_hex(digits) {

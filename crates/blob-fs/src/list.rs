@@ -92,6 +92,17 @@ pub(crate) fn with_rows<T>(
     })
 }
 
+/// Lists the blobs that have rows and that readers see, in order.
+pub(crate) fn rows(engine: &Arc<Engine>) -> Result<Listing<(Hash, BlobRow)>> {
+    with_rows(engine, Which::All, |rows, _| {
+        let mut listing = Spill::new(engine.clone());
+        for item in rows {
+            listing.push(&item?)?;
+        }
+        listing.finish_listing()
+    })
+}
+
 /// Lists the tags of a range that readers see.
 pub(crate) fn tags(engine: &Arc<Engine>, range: &TagRange) -> Result<Listing<(Tag, TagRow)>> {
     let known = |state: &State| {

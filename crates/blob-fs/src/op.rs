@@ -174,7 +174,9 @@ pub(crate) fn orphan(hash: Hash, old: BlobState, new: Option<BlobState>) -> Opti
     let kept = new.and_then(BlobState::file_no) == Some(no);
     match (kept, old) {
         (false, _) => Some(Orphan { hash, no, what: OrphanKind::All }),
-        (true, BlobState::Partial { .. }) => Some(Orphan { hash, no, what: OrphanKind::Bits }),
+        (true, BlobState::Partial { .. }) if new.is_some_and(|new| new.complete_size().is_some()) => {
+            Some(Orphan { hash, no, what: OrphanKind::Bits })
+        }
         (true, _) => None,
     }
 }

@@ -29,6 +29,8 @@ pub struct Options {
     pub overlay_rows: usize,
     /// How long changes wait in memory, at most, before they go to the index.
     pub overlay_age: Duration,
+    /// What happens where the index or a part of the log is damaged or missing.
+    pub rebuild: Rebuild,
     /// When the space of dead records comes back.
     pub compaction: Compaction,
     /// How much room on the disk is kept for removals, at most, in bytes; 0 for none. A store has a fourth of what it
@@ -47,6 +49,19 @@ pub enum Create {
     IfMissing,
     /// Opening fails with [`FileNotFound`](blob_traits::Error::FileNotFound).
     Never,
+}
+
+/// What happens where the index, which is derived from the log, or a part of the log is damaged or missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rebuild {
+    /// An index that cannot be used is put aside and built anew from the log, where that loses nothing. Where something
+    /// is lost, or may be, opening fails and says what.
+    #[default]
+    WhenLossless,
+    /// The store is opened with what is left, and [`Recovery::losses`](crate::Recovery::losses) says what is not. An
+    /// index that can be used is kept: what it knows of lost records comes back with a
+    /// [check that repairs](blob_traits::CheckMode::Repair). Until then nothing is collected.
+    AcceptLoss,
 }
 
 /// What an acknowledgement promises.
@@ -95,6 +110,7 @@ impl Options {
             index_cache: 32 << 20,
             overlay_rows: 65_536,
             overlay_age: Duration::from_secs(30),
+            rebuild: Rebuild::default(),
             compaction: Compaction::default(),
             reserve: 32 << 20,
             vfs: Arc::new(RealVfs::default()),

@@ -4,6 +4,7 @@ mod demote;
 mod disk;
 mod draft;
 mod memory;
+mod mend;
 mod promote;
 mod writer;
 
@@ -22,6 +23,7 @@ use blob_traits::{
 };
 use bytes::Bytes;
 
+pub(crate) use self::mend::BitsFile;
 pub use self::writer::FsBatchWriter;
 use self::{disk::Disk, memory::Memory};
 pub(crate) use self::{

@@ -1,5 +1,6 @@
 //! Opening (E62): finds where the log ends, brings the index up to it, clears away what a crash left.
 
+mod bring_up;
 mod clean;
 mod replay;
 
@@ -7,19 +8,19 @@ use std::{ops::Range, path::PathBuf};
 
 use blob_traits::{Error, Hash, Result};
 
-use self::replay::Replay;
+use self::{
+    bring_up::{Found, Opening},
+    replay::Replay,
+};
 use crate::{
-    format::{
-        record::{Place, decode_header},
-        scan::{self, EndReason, ScanFrom, ScanLimits, SeqRule, SmallPayloads},
-    },
+    format::scan::{self, EndReason, ScanFrom, ScanLimits, SeqRule, SmallPayloads},
     index::{Index, SegmentNote},
     layout::Layout,
     log::{Log, Tail},
-    options::Options,
+    options::{Options, Rebuild},
     reserve::{ROWS_IN_NEED, Reserve},
     row::Checkpoint,
-    segments::{self, PackedSegment, Segments},
+    segments::{self, Flaw, PackedSegment, Segments, lossy},
     vfs::Vfs,
 };
 
@@ -42,8 +43,12 @@ pub struct Recovery {
     pub removed_files: u64,
     /// Files that were put aside into `quarantine/`.
     pub quarantined: Vec<PathBuf>,
-    /// The index was not there and has been rebuilt from the log.
+    /// The index was not there, or could not be used, and has been rebuilt from the log.
     pub rebuilt_index: bool,
+    /// Why the index could not be used. It was put aside.
+    pub rebuilt_because: Option<String>,
+    /// Parts of the store that are lost, and without which it was opened ([`Rebuild::AcceptLoss`]).
+    pub losses: Vec<Loss>,
 }
 
 /// A range of a segment that cannot be read.
@@ -53,6 +58,16 @@ pub struct DamagedRange {
     pub path: PathBuf,
     /// The bytes.
     pub range: Range<u64>,
+}
+
+/// A part of a store that is not there any more, or cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loss {
+    /// Where it was.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub what: String,
 }
 
 /// A store that is ready to be used.
@@ -86,61 +101,66 @@ pub(crate) fn recover(options: &Options, layout: &Layout, reserve: &Reserve) -> 
 fn recover_in_batches(options: &Options, layout: &Layout, batch: usize) -> Result<Recovered> {
     let vfs = &options.vfs;
     let mut recovery = Recovery::default();
-    let segments = segments::list(&**vfs, layout)?;
-    let mut has_index = clean::exists(&**vfs, &layout.index())?;
-    let store_id = match segments.store_id() {
-        Some(id) => id,
-        None => clean::new_store_id(&**vfs),
-    };
-    if segments.log.is_empty() && has_index {
-        return fresh_log(options, layout, &segments, recovery);
+    let (mut segments, mut flaws) = segments::inspect(&**vfs, layout)?;
+    if options.rebuild == Rebuild::WhenLossless
+        && let Some(flaw) = flaws.first()
+    {
+        return Err(flaw.to_error());
     }
-    let mut index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
-    if has_index && index.is_unfinished()? {
-        drop(index);
-        vfs.remove_file(&layout.index()).map_err(|e| Error::io("remove", layout.index(), e))?;
-        index = Index::open(vfs, layout, Some(&store_id), options.index_cache)?;
-        has_index = false;
+    let opening = Opening { options, layout, segments: &segments, batch };
+    let found = opening.bring_up(&mut flaws, &mut recovery)?;
+    let Found { store_id, index, tail, before, published, floor } = found;
+    let losses = flaws.iter().map(|flaw| Loss { path: flaw.path.clone(), what: flaw.what.to_owned() });
+    recovery.losses.extend(losses);
+    if !recovery.losses.is_empty() {
+        index.note_damage()?;
     }
-    recovery.rebuilt_index = !has_index && !segments.log.is_empty();
-    let mut replay = Replay::new(vfs.clone(), layout.clone(), index, batch)?;
-    let checkpoint = replay.checkpoint();
-    segments.check(&**vfs, &checkpoint, layout)?;
-    let read = replay
-        .take_packed(&segments, recovery.rebuilt_index, &mut recovery)
-        .and_then(|()| read_log(&**vfs, layout, &segments, &checkpoint, &mut replay, &mut recovery));
-    let tail = match read {
-        Err(e @ Error::UnsupportedFormat { .. }) if !has_index => {
-            // The store is left as it was (E16).
-            drop(replay);
-            let _ = vfs.remove_file(&layout.index());
-            return Err(e);
-        }
-        read => read?,
-    };
     if let Some(path) = &segments.unfinished {
         clean::put_aside(&**vfs, layout, path, &mut recovery)?;
     }
-    let (index, published) = replay.finish(&mut recovery)?;
     recovery.holds_collection = index.is_damaged()?;
     note_segments(&index, &segments)?;
     clean::replaced(&**vfs, layout, &segments.replaced, &mut recovery)?;
     clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
+    // Only now that the index says that something was lost.
+    segments.highest = close_gaps(options, layout, store_id, segments.highest, &flaws, &mut recovery)?;
     let mut log =
         Log::new(vfs.clone(), layout.clone(), store_id, options.segment_size, segments.highest, tail);
     if let Some(last) = segments.log.last()
         && published.segment == tail.segment
         && published.end == tail.end
         && last.size == tail.end
-        && checkpoint == published
+        && before == published
+        && recovery.losses.is_empty()
     {
         log.resume(&last.header, segments::open(&**vfs, layout, last.id())?);
         let next_seq = tail.last_seq + 1;
         return Ok(Recovered { store_id, index, log, published, next_seq, recovery });
     }
     // The next record goes into a new segment.
-    let next_seq = tail.last_seq + SEQ_GAP;
+    let next_seq = tail.last_seq.max(floor) + SEQ_GAP;
     Ok(Recovered { store_id, index, log, published, next_seq, recovery })
+}
+
+/// Makes the log whole without what is lost (E67). Returns the highest id of a segment.
+fn close_gaps(
+    options: &Options,
+    layout: &Layout,
+    store_id: [u8; 16],
+    highest: u32,
+    flaws: &[Flaw],
+    recovery: &mut Recovery,
+) -> Result<u32> {
+    let vfs = &*options.vfs;
+    segments::mend(vfs, layout, flaws, &mut |path| clean::put_aside(vfs, layout, path, recovery))?;
+    let lost: Vec<_> = flaws.iter().filter_map(Flaw::lost_ids).collect();
+    let highest = lost.iter().map(|ids| *ids.end()).fold(highest, u32::max);
+    if lost.is_empty() {
+        return Ok(highest);
+    }
+    let id = highest.saturating_add(1);
+    segments::account_for(vfs, layout, id, store_id, &lost)?;
+    Ok(id)
 }
 
 /// Takes note that the index has all packed segments, and which ones have gone (E54).
@@ -157,39 +177,6 @@ fn note_segments(index: &Index, segments: &Segments) -> Result<()> {
     };
     notes.extend(stats.keys().filter(|id| !there(**id)).map(|id| SegmentNote::Removed(*id)));
     if notes.is_empty() { Ok(()) } else { index.note_segments(&notes) }
-}
-
-/// A store that has an index and no log: nothing was ever written to it, or its log is lost.
-fn fresh_log(
-    options: &Options,
-    layout: &Layout,
-    segments: &Segments,
-    mut recovery: Recovery,
-) -> Result<Recovered> {
-    let vfs = &options.vfs;
-    let index = Index::open(vfs, layout, None, options.index_cache)?;
-    if index.checkpoint()? != Checkpoint::default() {
-        return Err(Error::DamagedStore {
-            path: layout.log_dir(),
-            what: "the index refers to a log, and there are no segments; restore them from a backup"
-                .to_owned(),
-        });
-    }
-    if let Some(path) = &segments.unfinished {
-        clean::put_aside(&**vfs, layout, path, &mut recovery)?;
-    }
-    index.finish()?;
-    clean::temporaries(&**vfs, layout, &index, &mut recovery)?;
-    let store_id = index.store_id()?;
-    let log = Log::new(
-        vfs.clone(),
-        layout.clone(),
-        store_id,
-        options.segment_size,
-        segments.highest,
-        Tail::default(),
-    );
-    Ok(Recovered { store_id, index, log, published: Checkpoint::default(), next_seq: 1, recovery })
 }
 
 /// Reads all that comes after the checkpoint, and finds where the log ends (E62 step 5, E63).
@@ -219,11 +206,7 @@ fn read_log(
             reread.map_err(|e| Error::io("sync", &path, e))?;
         }
         if known_end.is_some_and(|end| end < from.offset) {
-            return Err(Error::DamagedStore {
-                path: layout.index(),
-                what: "it is ahead of the log; move this file away and open the store again to rebuild it"
-                    .to_owned(),
-            });
+            return Err(lossy(path, "it ends before what the index has of it"));
         }
         let limits = ScanLimits {
             known_end,
@@ -241,35 +224,4 @@ fn read_log(
         }
     }
     Ok(tail)
-}
-
-impl Segments {
-    /// Whether the log is the one that the index speaks of (E37).
-    fn check(&self, vfs: &dyn Vfs, checkpoint: &Checkpoint, layout: &Layout) -> Result<()> {
-        if checkpoint.segment == 0 {
-            return Ok(());
-        }
-        let mismatch = || Error::DamagedStore {
-            path: layout.index(),
-            what: "it does not match the log; move this file away and open the store again to rebuild it"
-                .to_owned(),
-        };
-        let segment = self
-            .log
-            .iter()
-            .find(|segment| segment.header.segment == checkpoint.segment)
-            .ok_or_else(mismatch)?;
-        let mut bytes = [0; 80];
-        let read =
-            segments::open(vfs, layout, checkpoint.segment)?.read_exact_at(&mut bytes, checkpoint.start);
-        match read {
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Err(mismatch()),
-            other => other.map_err(|e| Error::io("read", layout.segment(checkpoint.segment), e))?,
-        }
-        let place = Place { key: &segment.header.key, segment: checkpoint.segment, offset: checkpoint.start };
-        let header = decode_header(&bytes, place).map_err(|_| mismatch())?;
-        let ends = checkpoint.start.checked_add(header.padded_len()) == Some(checkpoint.end);
-        let same = header.seq == checkpoint.seq && bytes.last_chunk() == Some(&checkpoint.check);
-        if ends && same && segment.size >= checkpoint.end { Ok(()) } else { Err(mismatch()) }
-    }
 }

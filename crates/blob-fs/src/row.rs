@@ -123,6 +123,9 @@ fn record_len(payload: u64) -> u64 {
 }
 
 impl BlobRow {
+    /// The length of an encoded row.
+    pub(crate) const LEN: usize = BLOB_ROW;
+
     /// Kind, seq, segment, offset, size, number; integers little endian.
     pub(crate) fn encode(&self) -> [u8; BLOB_ROW] {
         let (kind, size, no) = match self.state {

@@ -1,12 +1,17 @@
 //! Which segments there are, and whether they make up one store (E8, E10, E58, E59, E67).
 
+mod account;
+
 use std::{
+    cmp::Ordering,
+    collections::BTreeMap,
     ops::RangeInclusive,
     path::{Path, PathBuf},
 };
 
 use blob_traits::{Error, Hash, Result};
 
+pub(crate) use self::account::{account_for, mend, merged};
 use crate::{
     format::{
         header::{BLOCK, BadHeader, SegmentHeader, SegmentRole, VERSION},
@@ -83,12 +88,21 @@ pub(crate) fn open(vfs: &dyn Vfs, layout: &Layout, id: u32) -> Result<FileRef> {
 }
 
 /// Opens all segments and checks that they make up one store. Changes nothing.
+///
+/// # Errors
+/// [`Error::DamagedStore`] where something is missing, [`Error::UnsupportedFormat`].
 pub(crate) fn list(vfs: &dyn Vfs, layout: &Layout) -> Result<Segments> {
+    let (segments, flaws) = inspect(vfs, layout)?;
+    flaws.first().map_or(Ok(segments), |flaw| Err(flaw.to_error()))
+}
+
+/// Opens all segments, and says what is wrong with them. Those that cannot be read are left out. Changes nothing.
+pub(crate) fn inspect(vfs: &dyn Vfs, layout: &Layout) -> Result<(Segments, Vec<Flaw>)> {
     let names = vfs.read_dir(&layout.log_dir()).map_err(|e| Error::io("list", layout.log_dir(), e))?;
     let mut ids: Vec<u32> = names.iter().filter_map(|name| parse_segment(name)).collect();
     ids.sort_unstable();
     let highest = ids.last().copied().unwrap_or(0);
-    let mut segments = Segments { highest, ..Segments::default() };
+    let (mut segments, mut flaws) = (Segments { highest, ..Segments::default() }, Vec::new());
     for id in ids {
         let path = layout.segment(id);
         let newest = id == segments.highest;
@@ -96,7 +110,7 @@ pub(crate) fn list(vfs: &dyn Vfs, layout: &Layout) -> Result<Segments> {
         let size = file.stat().map_err(|e| Error::io("look at", &path, e))?.size;
         match SegmentHeader::load(&*file).map_err(|e| Error::io("read", &path, e))? {
             Ok(header) if header.segment != id => {
-                return Err(damaged(&path, "its header names another segment"));
+                flaws.push(Flaw::new(path, Wrong::Unreadable(id), "its header names another segment"));
             }
             Ok(header) => segments.push(header, &file, size).map_err(|e| Error::io("read", &path, e))?,
             Err(BadHeader::Unsupported { found }) => {
@@ -104,13 +118,13 @@ pub(crate) fn list(vfs: &dyn Vfs, layout: &Layout) -> Result<Segments> {
             }
             // Its creation was interrupted: there never was a record in it (E10).
             Err(BadHeader::Damaged(_)) if newest && size <= BLOCK as u64 => segments.unfinished = Some(path),
-            Err(BadHeader::Damaged(what)) => return Err(damaged(&path, what)),
+            Err(BadHeader::Damaged(what)) => flaws.push(Flaw::new(path, Wrong::Unreadable(id), what)),
         }
     }
-    segments.check_store(layout)?;
-    segments.check_chain(layout)?;
-    segments.leave_out_replaced(layout)?;
-    Ok(segments)
+    segments.check_store(layout, &mut flaws);
+    segments.check_chain(layout, &mut flaws);
+    segments.leave_out_replaced(layout, &mut flaws);
+    Ok((segments, flaws))
 }
 
 impl Segments {
@@ -164,8 +178,7 @@ impl Segments {
     }
 
     pub(crate) fn store_id(&self) -> Option<[u8; 16]> {
-        let mut headers = self.log.iter().map(|s| &s.header).chain(self.packed.iter().map(|s| &s.header));
-        headers.next().map(|header| header.store_id)
+        self.headers().next().map(|header| header.store_id)
     }
 
     /// Whether this segment is there, or is accounted for by one that is.
@@ -174,47 +187,68 @@ impl Segments {
             || self.packed.iter().any(|segment| segment.id() == id || segment.accounts_for(id))
     }
 
-    fn check_store(&self, layout: &Layout) -> Result<()> {
-        let headers = self.log.iter().map(|s| &s.header).chain(self.packed.iter().map(|s| &s.header));
-        for header in headers {
-            if Some(header.store_id) != self.store_id() {
-                return Err(damaged(&layout.segment(header.segment), "it belongs to another store"));
-            }
+    fn headers(&self) -> impl Iterator<Item = &SegmentHeader> {
+        self.log.iter().map(|s| &s.header).chain(self.packed.iter().map(|s| &s.header))
+    }
+
+    /// Leaves out the segments of another store: those that are fewer.
+    fn check_store(&mut self, layout: &Layout, flaws: &mut Vec<Flaw>) {
+        let mut stores = BTreeMap::<_, usize>::new();
+        for header in self.headers() {
+            *stores.entry(header.store_id).or_default() += 1;
         }
+        let ours = stores.into_iter().max_by_key(|(_, n)| *n).map(|(id, _)| id);
+        let is_foreign = |header: &SegmentHeader| Some(header.store_id) != ours;
+        for header in self.headers().filter(|header| is_foreign(header)) {
+            let wrong = Wrong::Unreadable(header.segment);
+            flaws.push(Flaw::new(layout.segment(header.segment), wrong, "it belongs to another store"));
+        }
+        self.log.retain(|segment| !is_foreign(&segment.header));
+        self.packed.retain(|segment| !is_foreign(&segment.header));
         if self.log.is_empty() && !self.packed.is_empty() {
-            return Err(damaged(&layout.log_dir(), "the newest segment is missing"));
+            flaws.push(Flaw::new(layout.log_dir(), Wrong::NoNewest, "the newest segment is missing"));
         }
-        Ok(())
     }
 
     /// Each segment of the log names the one before it, which is there or was compacted away (E67).
-    fn check_chain(&mut self, layout: &Layout) -> Result<()> {
-        let (mut before, mut ends) = ((0, 0), Vec::new());
+    fn check_chain(&mut self, layout: &Layout, flaws: &mut Vec<Flaw>) {
+        let (mut before, mut ends, mut detached) = ((0, 0), Vec::new(), Vec::new());
         for segment in &self.log {
-            let path = layout.segment(segment.id());
             let (before_id, before_size) = before;
-            if segment.prev_id == before_id {
-                if before_size < segment.prev_end {
-                    return Err(damaged(&layout.segment(before_id), "it is shorter than the log says"));
+            let path = layout.segment(segment.id());
+            match segment.prev_id.cmp(&before_id) {
+                Ordering::Equal => {
+                    if before_size < segment.prev_end {
+                        let wrong = Wrong::Short { id: before_id, end: segment.prev_end };
+                        let path = layout.segment(before_id);
+                        flaws.push(Flaw::new(path, wrong, "it is shorter than the log says"));
+                    }
+                    ends.push(segment.prev_end);
                 }
-                ends.push(segment.prev_end);
-            } else if segment.prev_id > before_id
-                && self.packed.iter().any(|packed| packed.accounts_for(segment.prev_id))
-            {
-                // What it had behind its end was cut off before the segment that says so went.
-                ends.push(before_size);
-            } else {
-                return Err(damaged(&path, "the segment before it is missing"));
+                Ordering::Less => {
+                    let wrong = Wrong::Unreadable(segment.id());
+                    flaws.push(Flaw::new(path, wrong, "it does not follow on the one before it"));
+                    detached.push(segment.id());
+                    continue;
+                }
+                Ordering::Greater => {
+                    if !self.packed.iter().any(|packed| packed.accounts_for(segment.prev_id)) {
+                        let wrong = Wrong::Missing { first: before_id + 1, last: segment.prev_id };
+                        flaws.push(Flaw::new(path, wrong, "the segment before it is missing"));
+                    }
+                    // What it had behind its end was cut off before the segment that says so went.
+                    ends.push(before_size);
+                }
             }
             before = (segment.id(), segment.size);
         }
+        self.log.retain(|segment| !detached.contains(&segment.id()));
         for (segment, end) in self.log.iter_mut().zip(ends.into_iter().skip(1)) {
             segment.known_end = Some(end);
         }
-        Ok(())
     }
 
-    fn leave_out_replaced(&mut self, layout: &Layout) -> Result<()> {
+    fn leave_out_replaced(&mut self, layout: &Layout, flaws: &mut Vec<Flaw>) {
         let whole = self.packed.iter().filter(|packed| packed.is_whole);
         let mut replaced: Vec<u32> = whole.flat_map(|packed| packed.replaces.iter().copied()).collect();
         replaced.sort_unstable();
@@ -222,14 +256,13 @@ impl Segments {
         let newest = self.log.last().map(LogSegment::id);
         let is_replaced = |id: u32| replaced.binary_search(&id).is_ok();
         if let Some(newest) = newest.filter(|id| is_replaced(*id)) {
-            return Err(damaged(&layout.segment(newest), "the segment after it is missing"));
+            flaws.push(Flaw::new(layout.segment(newest), Wrong::NoNewest, "the segment after it is missing"));
         }
         let there =
             |id: &u32| self.log.iter().any(|s| s.id() == *id) || self.packed.iter().any(|s| s.id() == *id);
         self.replaced = replaced.iter().copied().filter(there).collect();
         self.log.retain(|segment| !is_replaced(segment.id()));
         self.packed.retain(|segment| !is_replaced(segment.id()));
-        Ok(())
     }
 }
 
@@ -262,9 +295,58 @@ fn unsupported(path: &Path, found: String) -> Error {
     Error::UnsupportedFormat { path: path.to_owned(), found, supported: format!("version {VERSION}") }
 }
 
-fn damaged(path: &Path, what: &str) -> Error {
-    Error::DamagedStore {
-        path: path.to_owned(),
-        what: format!("{what}; nothing was changed, restore this file from a backup"),
+/// Something because of which the segments do not make up a whole store (E67, E68).
+#[derive(Clone, Debug)]
+pub(crate) struct Flaw {
+    /// The segment, or the one that tells of it.
+    pub(crate) path: PathBuf,
+    pub(crate) wrong: Wrong,
+    pub(crate) what: &'static str,
+}
+
+/// What kind of flaw it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    /// A segment of which nothing can be read.
+    Unreadable(u32),
+    /// Segments, some of these, that are not there.
+    Missing { first: u32, last: u32 },
+    /// A segment that should reach to `end`.
+    Short { id: u32, end: u64 },
+    /// The end of the log is not there.
+    NoNewest,
+}
+
+impl Flaw {
+    pub(crate) fn new(path: PathBuf, wrong: Wrong, what: &'static str) -> Self {
+        Self { path, wrong, what }
+    }
+
+    /// The ids of the segments that are not there any more.
+    pub(crate) fn lost_ids(&self) -> Option<RangeInclusive<u32>> {
+        match self.wrong {
+            Wrong::Unreadable(id) => Some(id..=id),
+            Wrong::Missing { first, last } => Some(first..=last),
+            Wrong::Short { .. } | Wrong::NoNewest => None,
+        }
+    }
+
+    /// Says what is lost, and what can be done.
+    pub(crate) fn to_error(&self) -> Error {
+        lossy(self.path.clone(), self.what)
     }
 }
+
+/// The error for something that cannot be had back from the log.
+pub(crate) fn lossy(path: PathBuf, what: &str) -> Error {
+    Error::DamagedStore {
+        path,
+        what: format!(
+            "{what}; nothing was changed. Restore the file from a backup, or give up what lay in it: blobs, tags and \
+             removals whose records are nowhere else. `{ACCEPT}` does that"
+        ),
+    }
+}
+
+/// The command that opens a store in spite of losses.
+pub(crate) const ACCEPT: &str = "blob check --rebuild-index";

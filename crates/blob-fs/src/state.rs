@@ -2,6 +2,7 @@
 
 mod pending;
 mod relocate;
+mod wanted;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -24,6 +25,7 @@ use crate::{
     op::{Op, Orphan, Outcome, Queued, Txn},
     overlay::{Change, Overlay},
     partial::Partials,
+    recover::{DamagedRange, Recovery},
     row::{BlobRow, Checkpoint, TagRow},
 };
 
@@ -65,6 +67,8 @@ pub(crate) struct State {
     /// How often not all of them could be removed.
     pub(crate) n_failed_removals: u64,
     pub(crate) compaction: CompactionState,
+    /// What opening met, as far as nobody has repaired it (E53).
+    pub(crate) unrepaired: Unrepaired,
     /// As far as the index has it.
     pub(crate) committed: Checkpoint,
     /// How many commits of the index were begun, and how many have ended well.
@@ -73,6 +77,25 @@ pub(crate) struct State {
     pub(crate) partials: Partials,
     /// How long a sync of the log takes, averaged.
     pub(crate) mean_sync: Duration,
+}
+
+/// Damage that opening met, or an earlier opening.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unrepaired {
+    /// It is not known what is kept: nothing is collected (E53).
+    pub(crate) holds_collection: bool,
+    pub(crate) damaged: Vec<DamagedRange>,
+    pub(crate) damaged_blobs: Vec<Hash>,
+}
+
+impl Unrepaired {
+    pub(crate) fn of(recovery: &Recovery) -> Self {
+        Self {
+            holds_collection: recovery.holds_collection,
+            damaged: recovery.damaged.clone(),
+            damaged_blobs: recovery.damaged_blobs.clone(),
+        }
+    }
 }
 
 /// Where the store is in its life.
@@ -143,6 +166,7 @@ impl State {
             moves: Vec::new(),
             orphans: Vec::new(),
             n_failed_removals: 0,
+            unrepaired: Unrepaired::default(),
             compaction: CompactionState { is_due: true, ..CompactionState::default() },
             committed: published,
             commits: (0, 0),

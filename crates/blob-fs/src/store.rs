@@ -19,7 +19,7 @@ use crate::{
     partial::Partials,
     recover::{Recovered, Recovery, recover},
     reserve::Reserve,
-    state::{Phase, State},
+    state::{Phase, State, Unrepaired},
     vfs::Vfs,
 };
 
@@ -54,7 +54,8 @@ impl FsStore {
     /// # Errors
     /// [`Error::Locked`] when it is open elsewhere, [`Error::FileNotFound`] when it is not there and not to be
     /// created, [`Error::UnsupportedFormat`] when a newer release wrote it, [`Error::DamagedStore`] when its log or
-    /// its index cannot be read. In all these cases nothing is changed.
+    /// its index cannot be read and opening it would lose something ([`Options::rebuild`]). In all these cases nothing is
+    /// changed.
     pub async fn open(options: Options) -> Result<Self> {
         unblock(move || Self::open_blocking(options.within_limits())).await
     }
@@ -70,7 +71,8 @@ impl FsStore {
         let reserve = Reserve::find(&*options.vfs, &layout, options.reserve)?;
         let recovered = recover(&options, &layout, &reserve)?;
         let Recovered { store_id, index, log, published, next_seq, recovery } = recovered;
-        let state = State::new(next_seq, published, index.reader()?, Partials::default());
+        let mut state = State::new(next_seq, published, index.reader()?, Partials::default());
+        state.unrepaired = Unrepaired::of(&recovery);
         let engine = Arc::new(Engine::new(options, layout, state, log, reserve));
         let committer = Committer::new(engine.clone(), index, store_id);
         committer.tend_reserve();
@@ -95,7 +97,14 @@ impl FsStore {
         let compactor = compactor.transpose().map_err(spawn_error)?;
         let running = Running { writer, committer, compactor, _lock: lock };
         let running = Arc::new(Mutex::new(Some(running)));
-        Ok(Self { shared: Arc::new(Shared { engine: engine.clone(), running, recovery }), engine })
+        let accepts_loss = !recovery.losses.is_empty();
+        let store = Self { shared: Arc::new(Shared { engine: engine.clone(), running, recovery }), engine };
+        if accepts_loss {
+            // From here on the log has an end that the index knows, whatever of it is lost (E67).
+            store.engine.append_mark()?;
+            store.engine.commit_index()?;
+        }
+        Ok(store)
     }
 
     /// What opening found and mended.

@@ -30,13 +30,13 @@ impl Sweep for FsStore {
 
     async fn begin_sweep(&self) -> Result<FsRound> {
         self.engine.state().check_writable()?;
-        let recovery = self.recovery();
-        if recovery.holds_collection {
-            let path =
-                recovery.damaged.first().map_or_else(|| self.engine.layout.log_dir(), |d| d.path.clone());
+        let unrepaired = self.engine.state().unrepaired.clone();
+        if unrepaired.holds_collection {
+            let damaged = unrepaired.damaged.first();
+            let path = damaged.map_or_else(|| self.engine.layout.log_dir(), |damaged| damaged.path.clone());
             return Err(Error::DamagedStore {
                 path,
-                what: "what the damaged records said is not known: nothing is collected".to_owned(),
+                what: "what the damaged records said is not known: nothing is collected until a check has repaired it".to_owned(),
             });
         }
         let epoch = self.engine.pins.begin_round().ok_or(Error::SweepInProgress)?;

@@ -17,7 +17,7 @@ use blob_traits::{
     prelude::*,
 };
 use support::{
-    bao, chunks, content, copy_dir,
+    accepting, bao, chunks, content, copy_dir,
     files::{all_files, assert_same, last_segment, segments, snapshot},
     has, hash, import, lazy,
     log::{HEADER, RECORD, Raw, SMALL, change, records},
@@ -91,7 +91,8 @@ async fn damage_in_an_older_segment_is_reported_and_harms_its_record_alone() {
         flip(&segment, record.range.start + offset);
         forget_index(copy.path());
         let damaged = fs::read(&segment).unwrap();
-        let store = open(tiny(copy.path())).await;
+        assert_only_accepted(tiny, copy.path()).await;
+        let store = open(accepting(tiny(copy.path()))).await;
         let [range] = store.recovery().damaged.as_slice() else { panic!("{:?}", store.recovery()) };
         assert_eq!(range.path, segment.canonicalize().unwrap());
         assert_eq!(range.range, record.range.start as u64..record.range.end as u64);
@@ -135,7 +136,7 @@ async fn damage_in_the_newest_segment_that_later_records_prove_is_reported() {
         let copy = copy(dir.path());
         let (seed, record) = smalls(&segment).remove(i);
         flip(&last_segment(copy.path()), record.range.start + RECORD + 1);
-        let store = open(one_segment(copy.path().to_owned())).await;
+        let store = open(accepting(one_segment(copy.path().to_owned()))).await;
         assert_eq!((store.recovery().damaged.len(), store.recovery().torn_bytes), (1, 0));
         assert_all_but(&store, &[seed]).await;
     }
@@ -152,10 +153,22 @@ async fn several_damaged_records_are_lost_and_no_others() {
         }
     }
     forget_index(dir.path());
-    let store = open(tiny(dir.path())).await;
+    assert_only_accepted(tiny, dir.path()).await;
+    let store = open(accepting(tiny(dir.path()))).await;
     assert_eq!(store.recovery().damaged.len(), lost.len());
     assert!(lost.len() > 2);
     assert_all_but(&store, &lost).await;
+}
+
+/// Opens a store as usual, which fails, names the command that helps, and changes nothing.
+async fn assert_only_accepted(options: fn(PathBuf) -> Options, dir: &Path) {
+    let before = snapshot(dir);
+    let refused = FsStore::open(options(dir.to_owned())).await;
+    assert!(
+        matches!(&refused, Err(Error::DamagedStore { what, .. }) if what.contains("blob check --rebuild-index")),
+        "{refused:?}"
+    );
+    assert_same(&before, &snapshot(dir));
 }
 
 /// Spoils a store so that it cannot be opened, and checks that trying changes nothing.

@@ -13,7 +13,7 @@ use blob_fs::{FsStore, Options, Recovery};
 use blob_traits::{Delete as _, Error, prelude::*};
 use redb::{Database, TableDefinition};
 use support::{
-    Dice, copy_dir,
+    Dice, accepting, copy_dir,
     files::{all_files, assert_same, check_files, last_segment, segments, snapshot},
     has, hash, import, lazy,
     log::{DELETE, HEADER, RECORD, append_record, change, records, set_version},
@@ -241,7 +241,7 @@ async fn torn_bytes_are_counted() {
 }
 
 #[tokio::test]
-async fn index_that_is_none_is_refused_and_moving_it_away_helps() {
+async fn index_that_is_none_is_put_aside_and_built_anew() {
     let scene = Scene::shut_down(tiny).await;
     let other = temp_dir();
     let store = open(tiny(other.path())).await;
@@ -259,12 +259,13 @@ async fn index_that_is_none_is_refused_and_moving_it_away_helps() {
         let copy = scene.copy();
         let path = copy.path().join("index.redb");
         fs::write(&path, &index).unwrap();
-        let before = snapshot(copy.path());
-        let refused = FsStore::open(tiny(copy.path())).await;
-        assert!(matches!(refused, Err(Error::DamagedStore { .. })), "{} bytes: {refused:?}", index.len());
-        assert_same(&before, &snapshot(copy.path()));
-        fs::rename(&path, copy.path().join("index.away")).unwrap();
-        assert!(check(copy.path(), &scene.world).await.rebuilt_index);
+        let recovery = check(copy.path(), &scene.world).await;
+        assert!(
+            recovery.rebuilt_index && recovery.rebuilt_because.is_some(),
+            "{} bytes: {recovery:?}",
+            index.len()
+        );
+        assert_eq!((recovery.losses.len(), recovery.quarantined.len()), (0, 1));
     }
 }
 
@@ -444,7 +445,7 @@ async fn record_in_the_bytes_of_a_blob_is_never_taken_for_one() {
     let around = records(&segment).into_iter().rev().nth(1).unwrap();
     change(&segment, |bytes| bytes[around.range.start + 70] ^= 1);
     fs::remove_file(dir.path().join("index.redb")).unwrap();
-    let store = open(options()).await;
+    let store = open(accepting(options())).await;
     assert_eq!(store.recovery().damaged.len(), 1);
     assert!(has(&store, 1, 3_000).await && has(&store, 2, 3_000).await);
     assert!(store.get(&blob_traits::Hash::new(&forged)).await.unwrap().is_none());

@@ -67,11 +67,12 @@ pub(super) fn plan(
     victim: &Victim,
     standing: &Standing,
     stop: &Stop<'_>,
+    on_damage: OnDamage,
 ) -> Result<Plan, Stopped> {
     let mut plan = Plan::default();
     let mut slice = Vec::new();
     let file = segments::open(&*engine.vfs, &engine.layout, victim.id())?;
-    visit(engine, &*file, victim, &mut |record| {
+    visit(engine, &*file, victim, on_damage, &mut |record| {
         plan.last_seq = plan.last_seq.max(match record.body {
             Body::PackEnd { .. } => record.header.seq.saturating_sub(1),
             _ => record.header.seq,
@@ -87,11 +88,21 @@ pub(super) fn plan(
     Ok(plan)
 }
 
-/// Hands on all records of a segment without the bytes of small blobs; damage is an error (E57 step 1).
+/// What happens where a segment cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnDamage {
+    /// It is left alone (E57 step 1).
+    Stop,
+    /// What can be read counts: the rest has been given up (E68).
+    GoOn,
+}
+
+/// Hands on all records of a segment without the bytes of small blobs.
 pub(super) fn visit(
     engine: &Engine,
     file: &dyn crate::vfs::VfsFile,
     victim: &Victim,
+    on_damage: OnDamage,
     visit: &mut dyn FnMut(ScannedRecord) -> Result<(), Stopped>,
 ) -> Result<(), Stopped> {
     let from = ScanFrom { offset: victim.header.len(), next_seq: victim.header.base_seq };
@@ -99,13 +110,16 @@ pub(super) fn visit(
         known_end: Some(victim.end),
         checkpoint_seq: u64::MAX,
         seqs: victim.seqs,
-        small: SmallPayloads::Skip,
+        small: if on_damage == OnDamage::GoOn { SmallPayloads::Read } else { SmallPayloads::Skip },
     };
     let path = engine.layout.segment(victim.id());
     let scanned = scan(file, &victim.header, from, limits, &mut |scanned| match scanned {
+        Scanned::Damage(_) if on_damage == OnDamage::GoOn => Ok(()),
         Scanned::Damage(_) => Err(Failed::Stopped(Stopped::Damaged(victim.id()))),
         Scanned::Transaction(transaction) => {
-            transaction.records.into_iter().try_for_each(&mut *visit).map_err(Failed::Stopped)
+            let records = transaction.records.into_iter();
+            let mut bare = records.map(|record| ScannedRecord { payload: Vec::new(), ..record });
+            bare.try_for_each(&mut *visit).map_err(Failed::Stopped)
         }
     });
     match scanned {

@@ -16,6 +16,7 @@ use crate::{
     engine::{Engine, IDLE},
     layout::parse_segment,
     options::Compaction,
+    quarantine,
     state::Phase,
     store::FsStore,
 };
@@ -85,6 +86,8 @@ pub struct Space {
     pub index_bytes: u64,
     /// What is kept free for removals on a full disk; 0 also where it was given up.
     pub reserve_bytes: u64,
+    /// What was put aside in `quarantine/`.
+    pub quarantine_bytes: u64,
     /// Segments that are replaced and go once nobody reads them any more.
     pub pending_segments: u64,
     /// Numbers of files that go once nobody reads them any more.
@@ -153,11 +156,12 @@ impl Engine {
         self.vfs.stat(&self.layout.index()).map_or(0, |stat| stat.size)
     }
 
-    fn space(&self) -> Result<Space> {
+    pub(crate) fn space(&self) -> Result<Space> {
         let stats = self.stats()?;
         let log_bytes = self.log_bytes()?;
         let live = stats.segments.values().map(|stats| stats.live).sum::<u64>().min(log_bytes);
         let index_bytes = self.index_bytes();
+        let quarantine_bytes = quarantine::bytes(&*self.vfs, &self.layout)?;
         let (pending_segments, pending_files) = {
             let now = self.state();
             (now.compaction.pending_segments as u64, now.orphans.len() as u64)
@@ -169,6 +173,7 @@ impl Engine {
             file_bytes: stats.files,
             index_bytes,
             reserve_bytes: self.reserve.bytes(),
+            quarantine_bytes,
             pending_segments,
             pending_files,
         })

@@ -71,17 +71,7 @@ impl Scene {
             ranges.extend(packed.replaces.iter().map(|id| *id..=*id));
             ranges.extend(packed.history.iter().cloned());
         }
-        ranges.sort_unstable_by_key(|ids| *ids.start());
-        let mut merged: Vec<RangeInclusive<u32>> = Vec::new();
-        for ids in ranges {
-            match merged.last_mut() {
-                Some(last) if *ids.start() <= last.end().saturating_add(1) => {
-                    *last = *last.start()..=*last.end().max(ids.end());
-                }
-                _ => merged.push(ids),
-            }
-        }
-        merged
+        segments::merged(&ranges)
     }
 
     /// Cuts off what lies behind the end of a segment whose successor, which says where it ends, is going to go.

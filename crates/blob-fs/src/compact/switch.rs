@@ -6,7 +6,7 @@ use blob_traits::{Error, Result};
 
 use super::{
     Compactor, Stop, Stopped,
-    plan::{self, Victim, to_look_up},
+    plan::{self, OnDamage, Victim, to_look_up},
 };
 use crate::{
     engine::{Engine, IDLE},
@@ -37,7 +37,7 @@ impl Unapplied {
         let this = Victim { header, end, seqs: SeqRule::Ascending };
         let file = segments::open(&*engine.vfs, &engine.layout, id)?;
         let mut slice = Vec::new();
-        plan::visit(engine, &*file, &this, &mut |record| {
+        plan::visit(engine, &*file, &this, OnDamage::Stop, &mut |record| {
             slice.extend(relocation(id, &record));
             if slice.len() >= SLICE {
                 stop.check()?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use blob_traits::TagRange;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{BLOBS, Index, IndexReader, META, TAGS, contained};
@@ -14,7 +15,7 @@ use crate::{
 pub(super) const SEGMENTS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("segments");
 
 /// In the place of a segment's id: the files of large blobs.
-const FILES: u32 = 0;
+pub(crate) const FILES: u32 = 0;
 /// The checkpoint that the table belongs to. A release that does not know the table leaves it behind.
 const COUNTED_AT: &str = "segments";
 
@@ -38,6 +39,10 @@ pub(crate) enum SegmentNote {
     Applied { id: u32, held: u64, held_for: Vec<u32> },
     /// It has gone.
     Removed(u32),
+    /// The bytes that are live were counted wrongly, by so many.
+    Corrected { id: u32, by: i128 },
+    /// Damage of the log was dealt with (E53).
+    Repaired,
 }
 
 /// The table of a whole index.
@@ -99,10 +104,7 @@ impl Tally {
         notes: &[SegmentNote],
     ) -> Result<(), redb::Error> {
         for (id, change) in self.0 {
-            let mut stats = read(table, id)?;
-            let live = i128::from(stats.live).saturating_add(change).max(0);
-            stats.live = u64::try_from(live).unwrap_or(u64::MAX);
-            write(table, id, &stats)?;
+            correct(table, id, change)?;
         }
         for note in notes {
             match note {
@@ -112,6 +114,8 @@ impl Tally {
                     write(table, *id, &SegmentStats { applied: true, live, held: *held, held_for })?;
                 }
                 SegmentNote::Removed(id) => drop(table.remove(id)?),
+                SegmentNote::Corrected { id, by } => correct(table, *id, *by)?,
+                SegmentNote::Repaired => {}
             }
         }
         Ok(())
@@ -120,6 +124,13 @@ impl Tally {
 
 fn read(table: &Table<'_, u32, &'static [u8]>, id: u32) -> Result<SegmentStats, redb::Error> {
     Ok(table.get(id)?.map(|stats| SegmentStats::decode(stats.value())).unwrap_or_default())
+}
+
+fn correct(table: &mut Table<'_, u32, &'static [u8]>, id: u32, by: i128) -> Result<(), redb::Error> {
+    let mut stats = read(table, id)?;
+    let live = i128::from(stats.live).saturating_add(by).max(0);
+    stats.live = u64::try_from(live).unwrap_or(u64::MAX);
+    write(table, id, &stats)
 }
 
 fn write(
@@ -192,6 +203,24 @@ impl Index {
 }
 
 impl IndexReader {
+    /// By how much the live bytes of each segment, and of the files, are more than what was counted.
+    pub(crate) fn miscounted(&self) -> Result<Vec<(u32, i128)>, blob_traits::Error> {
+        let mut tally = Tally::default();
+        for row in self.blobs()? {
+            tally.blob(Some(row?.1), 1);
+        }
+        for row in self.tags(&TagRange::all())? {
+            let (name, row) = row?;
+            tally.tag(name.as_ref(), Some(row), 1);
+        }
+        let counted = self.stats()?;
+        for (id, stats) in counted.segments {
+            *tally.0.entry(id).or_default() -= i128::from(stats.live);
+        }
+        *tally.0.entry(FILES).or_default() -= i128::from(counted.files);
+        Ok(tally.0.into_iter().filter(|(_, by)| *by != 0).collect())
+    }
+
     /// The whole table of segments.
     pub(crate) fn stats(&self) -> Result<AllStats, blob_traits::Error> {
         let read = || {

@@ -5,7 +5,12 @@ use std::{fmt, io, marker::PhantomData, sync::Arc, task::Poll};
 use blob_traits::{BoxStream, Error, Hash, Result, Tag, blocking::unblock};
 use futures_lite::{Stream, StreamExt};
 
-use crate::{engine::Engine, format::record::Fields, row::TagRow, vfs::FileRef};
+use crate::{
+    engine::Engine,
+    format::record::Fields,
+    row::{BlobRow, TagRow},
+    vfs::FileRef,
+};
 
 /// Listings up to this many bytes stay in memory.
 const IN_MEMORY: usize = 4 << 20;
@@ -25,6 +30,17 @@ impl Item for Hash {
 
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         fields.array().map(Self::from_bytes)
+    }
+}
+
+impl Item for (Hash, BlobRow) {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.as_bytes());
+        out.extend_from_slice(&self.1.encode());
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some((fields.array().map(Hash::from_bytes)?, BlobRow::decode(fields.take(BlobRow::LEN)?)?))
     }
 }
 

@@ -311,7 +311,7 @@ fn read_bits(engine: &Engine, hash: Hash, no: FileNo) -> Result<PartialTree> {
 }
 
 /// Reads a whole file; `None` for one that is longer than any `.bits`.
-fn read_all(file: &dyn VfsFile) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn read_all(file: &dyn VfsFile) -> io::Result<Option<Vec<u8>>> {
     let size = file.stat()?.size;
     if size > MAX_LEN as u64 {
         return Ok(None);

@@ -8,6 +8,7 @@ use super::Recovery;
 use crate::{
     index::Index,
     layout::{Layout, parse_blob_file},
+    quarantine,
     vfs::{Kind, Vfs},
 };
 
@@ -84,19 +85,6 @@ pub(super) fn replaced(vfs: &dyn Vfs, layout: &Layout, ids: &[u32], recovery: &m
 
 /// Gives a file another name, in `quarantine/`.
 pub(super) fn put_aside(vfs: &dyn Vfs, layout: &Layout, path: &Path, recovery: &mut Recovery) -> Result<()> {
-    let dir = layout.quarantine_dir();
-    match vfs.create_dir(&dir) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(Error::io("create", dir, e)),
-        _ => {}
-    }
-    let mut no = [0; 8];
-    vfs.random(&mut no);
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let to = dir.join(format!("{name}-{:016x}", u64::from_le_bytes(no)));
-    vfs.rename(path, &to).map_err(|e| Error::io("put aside", path, e))?;
-    for dir in [dir.as_path(), path.parent().unwrap_or(&dir)] {
-        vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-    }
-    recovery.quarantined.push(to);
+    recovery.quarantined.push(quarantine::put_aside(vfs, layout, path)?);
     Ok(())
 }

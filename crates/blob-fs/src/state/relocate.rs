@@ -68,14 +68,16 @@ impl State {
         self.published.seq >= self.compaction.relocated_at || (self.queue.is_empty() && !self.leading)
     }
 
-    fn blob_row(&self, hash: &Hash, looked: &Looked) -> Option<BlobRow> {
+    /// The row of a blob, hidden or not.
+    pub(crate) fn blob_row(&self, hash: &Hash, looked: &Looked) -> Option<BlobRow> {
         match self.visible.overlay_blob(hash) {
             Some(change) => change.row(),
             None => looked.blobs.get(hash).copied(),
         }
     }
 
-    fn tag_row(&self, tag: &Tag, looked: &Looked) -> Option<TagRow> {
+    /// The row of a tag, hidden or not.
+    pub(crate) fn tag_row(&self, tag: &Tag, looked: &Looked) -> Option<TagRow> {
         match self.visible.overlay_tag(tag) {
             Some(change) => change.row(),
             None => looked.tags.get(tag).copied(),

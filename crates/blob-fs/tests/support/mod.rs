@@ -22,7 +22,7 @@ use bao_tree::{
         sync::{DecodeResponseIter, encode_ranges_validated},
     },
 };
-use blob_fs::{Compaction, Durability, FsBatchWriter, FsStore, Options};
+use blob_fs::{Compaction, Durability, FsBatchWriter, FsStore, Options, Rebuild};
 use blob_traits::{BLOCK_SIZE, BlobFormat, Hash, Result, prelude::*};
 use bytes::Bytes;
 
@@ -49,6 +49,11 @@ pub(crate) fn tiny(dir: impl Into<PathBuf>) -> Options {
 /// A store that leaves its index as it was when it was opened.
 pub(crate) fn lazy(dir: impl Into<PathBuf>) -> Options {
     Options { overlay_rows: 1 << 20, overlay_age: Duration::from_hours(1), ..tiny(dir) }
+}
+
+/// The same store, opened in spite of losses.
+pub(crate) fn accepting(options: Options) -> Options {
+    Options { rebuild: Rebuild::AcceptLoss, ..options }
 }
 
 pub(crate) async fn open(options: Options) -> FsStore {

@@ -26,12 +26,6 @@ impl Replay {
         recovery: &mut Recovery,
     ) -> Result<()> {
         let stats = self.reader.stats()?.segments;
-        if let Some(missing) = stats.iter().find(|(id, s)| s.live > 0 && !segments.is_known(**id)) {
-            return Err(Error::DamagedStore {
-                path: self.layout.segment(*missing.0),
-                what: "the segment is missing; nothing was changed, restore it from a backup".to_owned(),
-            });
-        }
         if new && !segments.packed.is_empty() {
             self.order = Order::Any;
         }
@@ -110,8 +104,7 @@ impl Replay {
         if last > self.checkpoint.seq {
             return Err(Stop::Store(Error::DamagedStore {
                 path: self.layout.index(),
-                what: "it is older than the log; move this file away and open the store again to rebuild it"
-                    .to_owned(),
+                what: "it is older than the log".to_owned(),
             }));
         }
         let offset = u32::try_from(record.offset).unwrap_or(u32::MAX);

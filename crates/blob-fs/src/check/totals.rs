@@ -1,0 +1,59 @@
+//! Tags that point to nothing, what is counted, and what takes room.
+
+use blob_traits::{Hash, Result, TagRange};
+
+use super::Check;
+use crate::{
+    compact::Space,
+    engine::Look,
+    index::{FILES, SegmentNote},
+    list, quarantine,
+};
+
+impl Check {
+    /// Tags that point to nothing. They are allowed, and stay.
+    pub(super) fn check_tags(&self) -> Result<()> {
+        for item in list::tags(self.engine(), &TagRange::all())?.into_blocking() {
+            let (tag, row) = item?;
+            let hash = row.content.hash;
+            self.go_on()?;
+            let is_there = hash == Hash::EMPTY
+                || self.engine().blob(&hash)?.is_some()
+                || self.engine().state().partials.get(&hash).is_some();
+            if !is_there && self.engine().tag(&tag)? == Some(row) {
+                let what = format!("tag \"{tag}\" points to a blob that is not in the store");
+                self.report.warn(what, Some(hash))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_totals(&self) -> Result<()> {
+        self.check_counts()?;
+        let Space { log_bytes, live_log_bytes, dead_log_bytes, file_bytes, .. } = self.engine().space()?;
+        let log =
+            format!("the log has {log_bytes} bytes, {live_log_bytes} of them live and {dead_log_bytes} dead");
+        self.report.info(format!("{log}; files of blobs have {file_bytes}"), None)?;
+        let aside = quarantine::list(&*self.engine().vfs, &self.engine().layout)?;
+        for file in &aside {
+            let what = format!("{} was put aside, {} bytes", self.shown(&file.path), file.size);
+            self.report.info(what, file.hash)?;
+        }
+        Ok(())
+    }
+
+    /// The live bytes of segments, which steer compaction (E54).
+    fn check_counts(&self) -> Result<()> {
+        let wrong = self.engine().look(|_| Look::Ask(()), |reader, ()| reader.miscounted())?;
+        for (id, by) in &wrong {
+            let what = if *id == FILES { "of files".to_owned() } else { format!("of segment {id}") };
+            self.report.warn(format!("the live bytes {what} were counted wrongly, by {by}"), None)?;
+        }
+        if self.repairs() && !wrong.is_empty() {
+            let notes = wrong.into_iter().map(|(id, by)| SegmentNote::Corrected { id, by });
+            self.engine().state().compaction.notes.extend(notes);
+            self.engine().commit_index()?;
+        }
+        Ok(())
+    }
+}
