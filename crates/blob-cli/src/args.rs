@@ -14,7 +14,7 @@ use clap::{
 };
 use clap_complete::Shell;
 
-pub(crate) use damage::{ValidateArgs, Work};
+pub(crate) use damage::{CheckArgs, ValidateArgs, Work};
 
 use crate::{
     range::{ByteRange, Ranges, number},
@@ -98,6 +98,8 @@ pub(crate) enum Verb {
     Du(DuArgs),
     /// Looks for damaged blobs, and mends them; exit code 5 when damage remains
     Validate(ValidateArgs),
+    /// Checks that the files of the store and its records agree; exit code 5 when damage remains
+    Check(CheckArgs),
     /// Makes and takes verified slices in files
     #[command(subcommand)]
     Bao(BaoVerb),

@@ -3,6 +3,7 @@
 mod add;
 mod args;
 mod bao;
+mod check;
 mod completions;
 mod du;
 mod exit;

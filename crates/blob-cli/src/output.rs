@@ -315,6 +315,11 @@ pub(crate) fn shown_path(path: &Path) -> String {
     shown(&path.to_string_lossy())
 }
 
+/// `1 blob`, `2,500 blobs`.
+pub(crate) fn counted(n: u64, what: &str) -> String {
+    format!("{} {what}{}", indicatif::HumanCount(n), if n == 1 { "" } else { "s" })
+}
+
 /// `123 B`, `4.5 MiB`.
 pub(crate) fn shown_bytes(n: u64) -> String {
     indicatif::HumanBytes(n).to_string()

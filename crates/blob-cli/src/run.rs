@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     add,
     args::{BaoVerb, Cli, TagVerb, Verb},
-    bao, completions, du,
+    bao, check, completions, du,
     exit::{Exit, Failure},
     export, gc, get, has, ls,
     open::{Access, directory, open, open_source},
@@ -147,6 +147,7 @@ async fn dispatch(context: Arc<Context>, verb: Verb) -> Result<Exit, Failure> {
         Verb::Why(args) => why::run(&context, args).await,
         Verb::Du(args) => du::run(&context, args).await,
         Verb::Validate(args) => validate::run(context, args).await,
+        Verb::Check(args) => check::run(&context, args).await,
         Verb::Bao(verb) => bao::run(&context, verb).await,
         Verb::Completions { shell } => Ok(completions::run(shell, &mut Cli::command())),
     }
@@ -179,6 +180,7 @@ fn json_form(verb: &Verb) -> Form {
         Verb::Rm(_) => Form::Lines("rm"),
         Verb::Gc(_) => Form::Lines("gc"),
         Verb::Validate(_) => Form::Lines("validate"),
+        Verb::Check(_) => Form::Lines("check"),
         Verb::Tag(TagVerb::Set { .. }) => Form::Lines("tag set"),
         Verb::Tag(TagVerb::Rm { .. }) => Form::Lines("tag rm"),
         Verb::Tag(TagVerb::Mv { .. }) => Form::Lines("tag mv"),
@@ -217,7 +219,8 @@ fn wrong_usage(error: &clap::Error, args: &[OsString]) -> Exit {
 fn intended_form(args: &[OsString]) -> Form {
     let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str()).filter(|arg| !arg.starts_with('-'));
     let verbs = [
-        "add", "get", "cat", "export", "rm", "gc", "validate", "bao", "tag", "ls", "stat", "has", "why", "du",
+        "add", "get", "cat", "export", "rm", "gc", "validate", "check", "bao", "tag", "ls", "stat", "has",
+        "why", "du",
     ];
     match words.by_ref().find_map(|word| verbs.into_iter().find(|verb| *verb == word)) {
         Some("ls" | "stat" | "has" | "why" | "du") => Form::Document("error"),

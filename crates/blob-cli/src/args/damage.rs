@@ -51,6 +51,19 @@ pub(crate) struct ValidateArgs {
     pub(crate) rate: Option<NonZeroU64>,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Mends what it finds; what may be data is put into quarantine/, never removed
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Removes for good what was put into quarantine/, and checks nothing
+    #[arg(long, conflicts_with = "repair")]
+    pub(crate) purge_quarantine: bool,
+    /// Says what is being done, too
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+}
+
 /// How much is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {

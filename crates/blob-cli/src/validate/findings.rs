@@ -162,7 +162,7 @@ fn missing_line(missing: &[(u64, u64)]) -> String {
         missing.iter().take(MAX_RANGES).map(|(start, end)| format!("{start}..{end}")).collect();
     let more = match missing.len().saturating_sub(MAX_RANGES) {
         0 => String::new(),
-        n => format!(" and {n} more ranges"),
+        n => format!(" and {n} more"),
     };
     format!("{n_bytes} bytes missing: {}{more}", shown.join(", "))
 }
@@ -175,6 +175,6 @@ mod tests {
     fn many_ranges_are_summed_up() {
         assert_eq!(missing_line(&[(0, 5), (7, 9)]), "7 bytes missing: 0..5, 7..9");
         let many: Vec<_> = (0..20).map(|i| (2 * i, 2 * i + 1)).collect();
-        assert!(missing_line(&many).ends_with("12..13, 14..15 and 12 more ranges"));
+        assert!(missing_line(&many).ends_with("12..13, 14..15 and 12 more"));
     }
 }

@@ -7,7 +7,11 @@ use indicatif::HumanCount;
 use serde_json::json;
 
 use super::{Done, findings::fetched_line};
-use crate::{exit::Failure, output::shown_bytes, run::Context};
+use crate::{
+    exit::Failure,
+    output::{counted, shown_bytes},
+    run::Context,
+};
 
 /// Prints it for a person, or adds it to the summary.
 pub(super) fn sum_up(context: &Context, done: &Done, took: Duration) -> Result<(), Failure> {
@@ -49,8 +53,8 @@ fn line(found: &ValidateReport, took: Duration) -> String {
         n => format!(" ({} partial)", HumanCount(n)),
     };
     let looked = format!(
-        "{} blobs{partial}, {} read in {}",
-        HumanCount(found.n_complete + found.n_partial),
+        "{}{partial}, {} read in {}",
+        counted(found.n_complete + found.n_partial, "blob"),
         shown_bytes(found.n_bytes),
         shown_seconds(took)
     );

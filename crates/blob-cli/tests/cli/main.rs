@@ -9,6 +9,7 @@ mod add_and_export;
 mod bad_input;
 mod bad_stores;
 mod bao;
+mod check;
 mod export_api;
 mod gc;
 mod home;
