@@ -233,20 +233,34 @@ impl Check {
     }
 
     /// Makes a blob partial where that is asked for. What is lost is named before.
-    pub(super) fn demote(&self, hash: Hash, row: &BlobRow, lost: ChunkRanges) -> Result<()> {
-        if !self.repairs() {
+    fn demote(&self, hash: Hash, row: &BlobRow, lost: ChunkRanges) -> Result<()> {
+        if !self.repairs() || self.try_demote(hash, row, lost)? {
             return Ok(());
         }
-        let Some(entry) = Entry::complete(self.engine(), hash, row) else { return Ok(()) };
-        if !self.is_row(hash, row)? {
-            return Ok(());
+        self.report.error("it could not be made partial: its files are in the way".to_owned(), Some(hash))
+    }
+
+    /// `false`: not even that nothing is left of the blob could be recorded.
+    pub(super) fn try_demote(&self, hash: Hash, row: &BlobRow, lost: ChunkRanges) -> Result<bool> {
+        // The second time with nothing that would have to be read.
+        for lost in [lost, ChunkRanges::all()] {
+            let Some(entry) = Entry::complete(self.engine(), hash, row) else { return Ok(true) };
+            if !self.is_row(hash, row)? {
+                return Ok(true);
+            }
+            let damage = Damage { lost, mended: Vec::new() };
+            match futures_lite::future::block_on(self.store.demote(entry, damage)) {
+                Ok(Some(_)) => {
+                    let what = "it is partial now; what is missing can be imported or downloaded".to_owned();
+                    self.report.info(what, Some(hash))?;
+                    return Ok(true);
+                }
+                Ok(None) => return Ok(true),
+                Err(e) if is_damage(&e) => {}
+                Err(e) => return Err(e),
+            }
         }
-        let damage = Damage { lost, mended: Vec::new() };
-        if futures_lite::future::block_on(self.store.demote(entry, damage))?.is_some() {
-            let what = "it is partial now; what is missing can be imported or downloaded".to_owned();
-            self.report.info(what, Some(hash))?;
-        }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether a row is as it was. Files may have moved or gone for good reasons otherwise.
@@ -297,6 +311,14 @@ impl Check {
         let dir = layout.quarantine_dir();
         vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e))
     }
+}
+
+/// Whether an error is about what is kept of one blob.
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Damaged { .. } | Error::Mismatch { .. } | Error::FileNotFound { .. } | Error::Changed { .. }
+    )
 }
 
 /// The chunks of the groups that are not whole in a file of this length: a part of a group proves nothing.

@@ -147,11 +147,10 @@ impl Check {
         }
         let proved = futures_lite::future::block_on(self.store.verified_ranges(hash));
         let proved = proved.ok().flatten().unwrap_or_else(ChunkRanges::empty);
-        match self.demote(hash, row, ChunkRanges::all() - proved) {
-            Err(Error::Damaged { .. } | Error::Mismatch { .. } | Error::FileNotFound { .. }) => {
-                self.give_up(hash, row)
-            }
-            done => done,
+        if self.try_demote(hash, row, ChunkRanges::all() - proved)? {
+            Ok(())
+        } else {
+            self.give_up(hash, row)
         }
     }
 
