@@ -257,8 +257,7 @@ async fn index_that_is_none_is_put_aside_and_built_anew() {
     let cut = [0, 1, 320, 4096, whole.len() / 2, whole.len() - 1].map(|len| whole[..len].to_vec());
     for index in others.into_iter().chain(cut).chain([garbage, vec![0; 4096]]) {
         let copy = scene.copy();
-        let path = copy.path().join("index.redb");
-        fs::write(&path, &index).unwrap();
+        fs::write(copy.path().join("index.redb"), &index).unwrap();
         let recovery = check(copy.path(), &scene.world).await;
         assert!(
             recovery.rebuilt_index && recovery.rebuilt_because.is_some(),
