@@ -58,6 +58,11 @@ fn odd_things_without_data_are_no_damage() {
             "{text}"
         );
     }
+    let text = home.run(["check", "--repair"]).succeeded().text();
+    assert!(
+        text.contains("\nleft: warn   ") && text.contains("left of them: 0 errors, 2 warnings"),
+        "{text}"
+    );
     assert_eq!(fs::read(home.path("store/log/notes.txt")).unwrap(), b"a stranger's");
 }
 
