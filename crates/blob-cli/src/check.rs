@@ -1,6 +1,7 @@
 //! `blob check`: whether the files of the store and its records agree.
 
 mod quarantine;
+mod rebuild;
 
 use blob_fs::FsStore;
 use blob_traits::{
@@ -27,7 +28,9 @@ pub(crate) async fn run(context: &Context, args: CheckArgs) -> Result<Exit, Fail
     if args.purge_quarantine {
         return quarantine::purge(context).await;
     }
-    let store = context.open(Access::Existing).await?;
+    let access = if args.rebuild_index { Access::Rebuild } else { Access::Existing };
+    let store = context.open(access).await?;
+    let lost = if args.rebuild_index { rebuild::report(context, &store).await? } else { Lost::Nothing };
     context.meter.begin("check", Total::default(), &context.output);
     let least = if args.verbose { ReportLevel::Trace } else { ReportLevel::Info };
     let mode = if args.repair { CheckMode::Repair } else { CheckMode::Report };
@@ -41,7 +44,15 @@ pub(crate) async fn run(context: &Context, args: CheckArgs) -> Result<Exit, Fail
     let n_lost = list_lost(context, &store).await?;
     context.meter.end(&context.output);
     sum_up(context, args.repair, found, left, n_lost)?;
-    Ok(if left.n_errors > 0 || n_lost > 0 { Exit::Damage } else { Exit::Ok })
+    let is_sound = left.n_errors == 0 && n_lost == 0 && lost == Lost::Nothing;
+    Ok(if is_sound { Exit::Ok } else { Exit::Damage })
+}
+
+/// Whether the store was opened without parts of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    Nothing,
+    Something,
 }
 
 /// What is printed of a round.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use blob_fs::{Compaction, Create, Durability, FsStore, Options};
+use blob_fs::{Compaction, Create, Durability, FsStore, Options, Rebuild};
 use blob_traits::{
     BlobFormat, Collection, Error, Hash, HashAndFormat, MapEntry, Result, Tag, blocking::unblock, prelude::*,
 };
@@ -21,6 +21,8 @@ use crate::{
 pub(crate) enum Access {
     /// It must be there.
     Existing,
+    /// The same, also where parts of it are lost.
+    Rebuild,
     /// It is created where it is missing.
     Create,
     /// The same, for much work that is synced once, at the end.
@@ -45,7 +47,10 @@ pub(crate) async fn open(dir: PathBuf, access: Access) -> Result<FsStore, Failur
     if access == Access::Bulk {
         options.durability = Durability::Relaxed;
     }
-    if access == Access::Existing {
+    if access == Access::Rebuild {
+        options.rebuild = Rebuild::AcceptLoss;
+    }
+    if matches!(access, Access::Existing | Access::Rebuild) {
         options.create = Create::Never;
     } else if let Some(parent) = dir.parent().map(Path::to_owned) {
         unblock(move || {

@@ -52,12 +52,17 @@ pub(crate) struct ValidateArgs {
 }
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "one for each flag of the command line")]
 pub(crate) struct CheckArgs {
     /// Mends what it finds; what may be data is put into quarantine/, never removed
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Opens the store with what is left of it where the index or parts of the log are lost, and says what is not
+    /// there any more; an index that cannot be used is put into quarantine/ and built anew from the log
+    #[arg(long)]
+    pub(crate) rebuild_index: bool,
     /// Removes for good what was put into quarantine/, and checks nothing
-    #[arg(long, conflicts_with = "repair")]
+    #[arg(long, conflicts_with_all = ["repair", "rebuild_index"])]
     pub(crate) purge_quarantine: bool,
     /// Says what is being done, too
     #[arg(short, long)]

@@ -58,6 +58,11 @@ fn odd_things_without_data_are_no_damage() {
             "{text}"
         );
     }
+    let text = home.run(["check", "--repair"]).succeeded().text();
+    assert!(
+        text.contains("\nleft: warn   ") && text.contains("left of them: 0 errors, 2 warnings"),
+        "{text}"
+    );
     assert_eq!(fs::read(home.path("store/log/notes.txt")).unwrap(), b"a stranger's");
 }
 
@@ -134,4 +139,63 @@ fn damaged_log_is_given_up_by_repair_and_named() {
     home.run(["check"]).succeeded();
     home.run(["validate"]).succeeded();
     home.run(["gc"]).succeeded();
+}
+
+/// A store with a large and a small blob and a tag.
+fn with_tag() -> Home {
+    let home = Home::new();
+    home.add("large", bytes(400_000, 1));
+    home.write("small", bytes(5000, 2));
+    home.run(["add", "small", "--tag", "t"]).succeeded();
+    home
+}
+
+#[test]
+fn lost_index_comes_back_from_the_log() {
+    let index = |home: &Home| home.store().join("index.redb");
+    for damage in [
+        (&|home: &Home| fs::remove_file(index(home)).unwrap()) as &dyn Fn(&Home),
+        &|home| fs::write(index(home), bytes(50_000, 9)).unwrap(),
+        &|home| fs::write(index(home), "").unwrap(),
+    ] {
+        let home = with_tag();
+        let before = [home.run(["ls", "-l"]).succeeded().text(), home.run(["tag", "ls"]).succeeded().text()];
+        damage(&home);
+        let run = home.run(["check", "--rebuild-index", "--json"]).succeeded();
+        assert_eq!(
+            (summary(&run)["rebuilt"].as_bool(), summary(&run)["blobs"].as_u64()),
+            (Some(true), Some(2))
+        );
+        assert!(lines(&run, "item").iter().all(|item| item.get("lost").is_none()), "{}", run.text());
+        let after = [home.run(["ls", "-l"]).succeeded().text(), home.run(["tag", "ls"]).succeeded().text()];
+        assert_eq!(before, after);
+        home.run(["validate"]).succeeded();
+    }
+}
+
+#[test]
+fn index_that_can_be_used_is_kept() {
+    let home = with_tag();
+    let text = home.run(["check", "--rebuild-index"]).succeeded().text();
+    assert!(text.contains("can be used and was kept; there are 2 blobs and 2 tags"), "{text}");
+    home.run(["check", "--rebuild-index", "--purge-quarantine"]).exited(2);
+    home.run(["check", "--rebuild-index", "--store", "none"]).refused(10, &["no store"]);
+}
+
+#[test]
+fn store_without_its_log_says_what_gives_it_up() {
+    let home = with_tag();
+    let log: Vec<_> = fs::read_dir(home.store().join("log")).unwrap().map(|e| e.unwrap().path()).collect();
+    let mut content = fs::read(&log[0]).unwrap();
+    content[..64].fill(0);
+    fs::write(&log[0], content).unwrap();
+    for args in [&["ls"][..], &["check"], &["validate"]] {
+        home.run(args).refused(5, &["damaged", "blob check --rebuild-index"]);
+    }
+    let run = home.run(["check", "--rebuild-index", "--repair", "--json"]).exited(5);
+    let lost: Vec<_> = lines(&run, "item").into_iter().filter(|item| item.get("lost").is_some()).collect();
+    assert!(!lost.is_empty() && lost[0]["message"].is_string(), "{}", run.text());
+    home.run(["add", "large", "small"]).succeeded();
+    home.run(["validate"]).succeeded();
+    home.run(["gc", "--allow-empty"]).succeeded();
 }
