@@ -16,7 +16,7 @@ use crate::{
     },
     handle::Guard,
     layout::{FileNo, Layout},
-    outboard::{FsOutboard, Tree},
+    outboard::{FsOutboard, PairsFile, Tree},
     partial::{FsBatchWriter, Partial},
     reader::{FsReader, Plain, Source},
     reference::ReferencedReader,
@@ -84,10 +84,12 @@ impl Entry {
         let file = open_outboard(&self.engine, self.hash, no)?;
         if len <= OUTBOARD_IN_MEMORY {
             let len = usize::try_from(len).map_err(io::Error::other)?;
-            let bytes = read_range(file, 0, len).await.map_err(|e| self.short(e))?;
-            return Ok(self.in_memory(bytes));
+            if let Ok(bytes) = read_range(file.clone(), 0, len).await {
+                return Ok(self.in_memory(bytes));
+            }
+            // Most of it may be there: each pair by itself says whether it can be read.
         }
-        Ok(FsOutboard(Tree::File { root: self.hash, tree: self.tree(), file }))
+        Ok(FsOutboard(Tree::File { root: self.hash, tree: self.tree(), pairs: PairsFile::new(file) }))
     }
 
     /// A file of ours that ends too early is damage of this blob.

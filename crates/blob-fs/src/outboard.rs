@@ -26,9 +26,54 @@ pub(crate) enum Tree {
     /// All of it in memory.
     Memory(PreOrderMemOutboard<Bytes>),
     /// In a file, in pre-order.
-    File { root: Hash, tree: BaoTree, file: FileRef },
+    File { root: Hash, tree: BaoTree, pairs: PairsFile },
     /// Of a partial blob.
     Partial { entry: Entry, partial: Arc<Partial>, tree: BaoTree },
+}
+
+/// The bytes of a pair.
+const PAIR: usize = 64;
+/// How much of the pairs is read in one go by who reads them in order.
+const WINDOW: usize = 64 << 10;
+
+/// A file of pairs.
+#[derive(Debug)]
+pub(crate) struct PairsFile {
+    file: FileRef,
+    window_start: u64,
+    window: Bytes,
+    /// Behind the pair that was read last.
+    next: u64,
+}
+
+impl PairsFile {
+    pub(crate) fn new(file: FileRef) -> Self {
+        Self { file, window_start: 0, window: Bytes::new(), next: 0 }
+    }
+
+    async fn read(&mut self, offset: u64) -> io::Result<Bytes> {
+        let is_in_order = std::mem::replace(&mut self.next, offset + PAIR as u64) == offset;
+        if let Some(pair) = self.windowed(offset) {
+            return Ok(pair);
+        }
+        if is_in_order
+            && let Ok(stat) = self.file.stat()
+            && let Ok(len) = usize::try_from(stat.size.saturating_sub(offset))
+            && let Ok(window) = read_range(self.file.clone(), offset, len.min(WINDOW)).await
+        {
+            (self.window_start, self.window) = (offset, window);
+            if let Some(pair) = self.windowed(offset) {
+                return Ok(pair);
+            }
+        }
+        read_range(self.file.clone(), offset, PAIR).await
+    }
+
+    fn windowed(&self, offset: u64) -> Option<Bytes> {
+        let start = usize::try_from(offset.checked_sub(self.window_start)?).ok()?;
+        let end = start.checked_add(PAIR)?;
+        (end <= self.window.len()).then(|| self.window.slice(start..end))
+    }
 }
 
 impl FsOutboard {
@@ -65,9 +110,9 @@ impl Outboard for FsOutboard {
         self.follow().await;
         match &mut self.0 {
             Tree::Memory(outboard) => outboard.load(node).await,
-            Tree::File { root, tree, file } => {
+            Tree::File { root, tree, pairs } => {
                 let Some(index) = tree.pre_order_offset(node) else { return Ok(None) };
-                let bytes = read_range(file.clone(), index * 64, 64).await.map_err(|e| short(*root, e))?;
+                let bytes = pairs.read(index * PAIR as u64).await.map_err(|e| short(*root, e))?;
                 Ok(parse_pair(&bytes))
             }
             Tree::Partial { entry, partial, tree } => partial.load(&entry.engine, node, tree.size()).await,
