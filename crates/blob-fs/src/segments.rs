@@ -339,14 +339,17 @@ impl Flaw {
 
 /// The error for something that cannot be had back from the log.
 pub(crate) fn lossy(path: PathBuf, what: &str) -> Error {
-    Error::DamagedStore {
-        path,
-        what: format!(
-            "{what}; nothing was changed. Restore the file from a backup, or give up what lay in it: blobs, tags and \
-             removals whose records are nowhere else. `{ACCEPT}` does that"
-        ),
-    }
+    Error::DamagedStore { path, what: format!("{what}{ADVICE}") }
 }
+
+/// What is wrong, of an error of [`lossy`], for who goes on in spite of it.
+pub(crate) fn without_advice(what: String) -> String {
+    what.strip_suffix(ADVICE).map(str::to_owned).unwrap_or(what)
+}
+
+/// How an error goes on that stops an opening.
+const ADVICE: &str = "; nothing was changed. Restore the file from a backup, or give up what lay in it: blobs, tags and \
+                      removals whose records are nowhere else. `blob check --rebuild-index` does that";
 
 /// The command that opens a store in spite of losses.
 pub(crate) const ACCEPT: &str = "blob check --rebuild-index";

@@ -195,6 +195,7 @@ fn store_without_its_log_says_what_gives_it_up() {
     let run = home.run(["check", "--rebuild-index", "--repair", "--json"]).exited(5);
     let lost: Vec<_> = lines(&run, "item").into_iter().filter(|item| item.get("lost").is_some()).collect();
     assert!(!lost.is_empty() && lost[0]["message"].is_string(), "{}", run.text());
+    assert!(!run.text().contains("nothing was changed"), "{}", run.text());
     home.run(["add", "large", "small"]).succeeded();
     home.run(["validate"]).succeeded();
     home.run(["gc", "--allow-empty"]).succeeded();

@@ -362,3 +362,22 @@ fn interrupted_repair_is_finished_by_the_next_one() {
     home.run(["validate"]).succeeded();
     assert_eq!(blake3::hash(&home.run(["cat", &large]).succeeded().out), blake3::hash(&all));
 }
+
+#[test]
+fn sequence_that_lost_bytes_holds_collection_until_it_has_them_back() {
+    let home = Home::new();
+    for i in 0..2000 {
+        home.write(&format!("in/{i}"), format!("{i}"));
+    }
+    let hash = home.run(["add", "-r", "in", "--tag", "t"]).succeeded().words()[0].clone();
+    home.run(["tag", "set", "child", &home.run(["ls", "t"]).succeeded().words()[0]]).succeeded();
+    let sequence = home.run(["cat", &hash]).succeeded().out;
+    home.run(["cat", &format!("{hash}:0..16384")]).succeeded();
+    damage(&home, &sequence[20_000..20_100]);
+    home.write("sequence", &sequence);
+    home.run(["validate", "--repair"]).exited(5);
+    home.run(["gc"]).refused(5, &[&hash, "hint: nothing was deleted", "blob validate --repair --from"]);
+    home.run(["validate", "--repair", "--from", &format!("{hash}=sequence")]).succeeded();
+    let text = home.run(["gc"]).succeeded().text();
+    assert!(text.starts_with("deleted 0 complete and 0 partial"), "{text}");
+}

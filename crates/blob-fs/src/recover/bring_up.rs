@@ -67,6 +67,7 @@ impl Opening<'_> {
                 if loses && !self.accepts_loss() {
                     return Err(Error::DamagedStore { path, what });
                 }
+                let what = segments::without_advice(what);
                 if loses {
                     recovery.losses.push(Loss { path, what: what.clone() });
                 }
