@@ -48,17 +48,26 @@ impl Hasher for Mixer {
     fn write(&mut self, bytes: &[u8]) {
         if let ([first, second, ..], _) = bytes.as_chunks() {
             let [one, other] = self.numbers;
-            let product = u128::from(u64::from_le_bytes(*first) ^ one)
-                * u128::from(u64::from_le_bytes(*second) ^ other);
-            #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
-            let halves = (product as u64, (product >> 64) as u64);
-            self.mixed = halves.0 ^ halves.1;
+            let folded = fold(u64::from_le_bytes(*first) ^ one, u64::from_le_bytes(*second) ^ other);
+            // Where one factor is the same for many and has few bits, its multiples lie in few places.
+            self.mixed = fold(folded, SPREAD);
         }
     }
 
     fn finish(&self) -> u64 {
         self.mixed
     }
+}
+
+/// An odd number with its bits all over: the fraction of the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Multiplies, and takes both halves of the product.
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    #[expect(clippy::cast_possible_truncation, reason = "both halves are taken")]
+    let halves = (product as u64, (product >> 64) as u64);
+    halves.0 ^ halves.1
 }
 
 #[cfg(test)]
@@ -69,17 +78,21 @@ mod tests {
 
     #[test]
     fn hashes_that_begin_alike_are_spread() {
-        let mixing = Mixing::default();
         let alike = |number: u64| {
             let mut bytes = [7; 32];
             bytes[8..16].copy_from_slice(&number.to_le_bytes());
             Hash::from_bytes(bytes)
         };
-        let mixed: Vec<u64> = (0..1000).map(|number| mixing.hash_one(alike(number))).collect();
-        // A table takes the place from the lowest bits and tells entries apart by the highest.
-        let places: HashSet<_> = mixed.iter().map(|mixed| mixed % 1024).collect();
-        let tags: HashSet<_> = mixed.iter().map(|mixed| mixed >> 57).collect();
-        assert!(places.len() > 500 && tags.len() > 100, "{} {}", places.len(), tags.len());
+        // The first factor is this number, but for the bytes that are alike; it may be a multiple of a power of two.
+        let alike_bytes = u64::from_le_bytes([7; 8]);
+        for one in (1..200).map(|number| SPREAD.wrapping_mul(number) << (number % 8)) {
+            let mixing = Mixing([one ^ alike_bytes, !one]);
+            let mixed: Vec<u64> = (0..1000).map(|number| mixing.hash_one(alike(number))).collect();
+            // A table takes the place from the lowest bits and tells entries apart by the highest.
+            let places: HashSet<_> = mixed.iter().map(|mixed| mixed % 1024).collect();
+            let tags: HashSet<_> = mixed.iter().map(|mixed| mixed >> 57).collect();
+            assert!(places.len() > 500 && tags.len() > 100, "{one:x}: {} {}", places.len(), tags.len());
+        }
     }
 
     #[test]
