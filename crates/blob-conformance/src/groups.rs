@@ -25,11 +25,12 @@ pub mod validate_repair;
 pub fn all<S: FullStore>() -> Vec<Group<S>> {
     let mut groups = core();
     groups.push(gc::group());
-    groups.push(validate_repair::demoted::group());
+    groups.push(validate_repair::group());
+    groups.push(consistency_check::repaired::group());
     groups
 }
 
-/// The groups for a store that cannot be collected.
+/// The groups for a store that can neither be collected nor repaired.
 pub fn core<S: Store>() -> Vec<Group<S>> {
     vec![
         get_put::group(),
@@ -38,7 +39,6 @@ pub fn core<S: Store>() -> Vec<Group<S>> {
         export::group(),
         tags::group(),
         temp_tags::group(),
-        validate_repair::group(),
         consistency_check::group(),
         progress_cancel::group(),
         concurrency::group(),

@@ -1,6 +1,10 @@
 //! Properties: a check for many generated values, and the smallest value that fails it.
 
-use std::{fmt::Debug, panic::AssertUnwindSafe};
+use std::{
+    fmt::Debug,
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
 use futures_lite::FutureExt;
 use proptest::{
@@ -12,6 +16,8 @@ use crate::{Failure, Outcome, Trial, panics};
 
 /// How often a failing value is made smaller.
 const MAX_SHRINKS: u32 = 200;
+/// For how long.
+const SHRINK_TIME: Duration = Duration::from_secs(20);
 
 impl<S> Trial<S> {
     /// Checks `n` values that depend on the trial's seed alone. A value that fails is made as small as it still fails.
@@ -32,9 +38,10 @@ impl<S> Trial<S> {
             let mut tree = strategy.new_tree(&mut runner).map_err(|e| format!("cannot generate: {e}"))?;
             let Some(mut failure) = fails(&mut check, tree.current()).await? else { continue };
             let mut smallest = format!("{:?}", tree.current());
+            let begun = Instant::now();
             let mut is_smaller = tree.simplify();
             for _ in 0..MAX_SHRINKS {
-                if !is_smaller {
+                if !is_smaller || begun.elapsed() > SHRINK_TIME {
                     break;
                 }
                 is_smaller = match fails(&mut check, tree.current()).await? {

@@ -3,7 +3,7 @@
 use std::{fmt, io, ops::Range};
 
 use bao_tree::{
-    BaoTree, ChunkNum, ChunkRanges,
+    BaoTree, ChunkNum, ChunkRanges, TreeNode,
     io::{
         BaoContentItem,
         outboard::PreOrderMemOutboard,
@@ -63,6 +63,33 @@ impl Sample {
     /// How many chunk groups of 16 KiB it has.
     pub fn n_groups(&self) -> u64 {
         self.size().div_ceil(GROUP).max(1)
+    }
+
+    /// The bytes of a chunk group.
+    pub(crate) fn bytes_of_group(&self, group: u64) -> Range<usize> {
+        let at = |group: u64| usize::try_from((group * GROUP).min(self.size())).unwrap_or(usize::MAX);
+        at(group)..at(group + 1)
+    }
+
+    /// The chunks of a chunk group.
+    pub(crate) fn group_range(&self, group: u64) -> ChunkRanges {
+        chunks(group * 16..((group + 1) * 16).min(self.n_chunks()))
+    }
+
+    /// Where the lowest pair above a chunk group lies in its tree; `None` if that is all of the blob.
+    pub(crate) fn position_of_pair_above(&self, group: u64) -> Option<u64> {
+        let tree = BaoTree::new(self.size(), BLOCK_SIZE);
+        let is_above = |node: &TreeNode| {
+            let below = ChunkRanges::from(node.chunk_range());
+            !self.group_range(group).is_disjoint(&below)
+        };
+        let above = tree.pre_order_nodes_iter().filter(is_above);
+        above.filter_map(|node| tree.pre_order_offset(node)).last().map(|at| at * 64)
+    }
+
+    /// All chunks that it has.
+    pub(crate) fn all_chunks(&self) -> ChunkRanges {
+        chunks(0..self.n_chunks())
     }
 
     /// Its bytes from `start` on, at most `len`.

@@ -1,6 +1,13 @@
 //! One configuration of a backend, and what is to be known about it.
 
-use std::{collections::BTreeMap, fmt, io, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use blob_traits::{FullStore, HashAndFormat, Lifecycle, Result, TempTags};
 
@@ -16,6 +23,7 @@ pub(crate) type Opener<S> = Arc<dyn Fn(Home) -> Opening<S> + Send + Sync>;
 const TRIAL_LIMIT: Duration = Duration::from_mins(2);
 
 type Leftovers = fn(&Path) -> io::Result<Vec<String>>;
+type Derived = fn(&Path) -> io::Result<Vec<PathBuf>>;
 
 /// One configuration of a backend: how it is opened, what it lacks, and the cases that it is held to.
 pub struct Suite<S> {
@@ -33,6 +41,7 @@ pub(crate) struct Backend<S> {
     pub(crate) lacks: Arc<BTreeMap<Capability, &'static str>>,
     pub(crate) thresholds: Arc<[u64]>,
     pub(crate) leftovers: Option<Leftovers>,
+    pub(crate) derived: Option<Derived>,
 }
 
 /// How a store is looked at and closed when its trial is over.
@@ -70,6 +79,7 @@ impl<S: Clone + Send + Sync + TempTags + Lifecycle + 'static> Suite<S> {
             lacks: Arc::default(),
             thresholds: Arc::default(),
             leftovers: None,
+            derived: None,
         };
         Self { cases: Vec::new(), waived: BTreeMap::new(), trial_limit: TRIAL_LIMIT, backend }
     }
@@ -107,6 +117,14 @@ impl<S: Clone + Send + Sync + TempTags + Lifecycle + 'static> Suite<S> {
     #[must_use]
     pub fn trial_limit(mut self, limit: Duration) -> Self {
         self.trial_limit = limit;
+        self
+    }
+
+    /// Tells which files below a home's directory hold nothing that others do not: a closed store makes them anew when they are
+    /// lost.
+    #[must_use]
+    pub fn derived(mut self, find: Derived) -> Self {
+        self.backend.derived = Some(find);
         self
     }
 
@@ -149,6 +167,7 @@ impl<S> Clone for Backend<S> {
             lacks: self.lacks.clone(),
             thresholds: self.thresholds.clone(),
             leftovers: self.leftovers,
+            derived: self.derived,
         }
     }
 }

@@ -102,9 +102,17 @@ impl<S: Clone> Trial<S> {
     /// Those of the backend.
     pub async fn crash_and_reopen(&self, store: S) -> Result<S> {
         self.abandon(store);
+        self.open_when_free(&self.home).await
+    }
+
+    /// Opens a store that was dropped without a shutdown a moment ago.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub(crate) async fn open_when_free(&self, home: &Home) -> Result<S> {
         let begun = Instant::now();
         loop {
-            match self.open(&self.home).await {
+            match self.open(home).await {
                 Err(Error::Locked { .. }) if begun.elapsed() < self.patience() => {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
@@ -203,6 +211,16 @@ impl<S> Trial<S> {
     /// The seed of this trial.
     pub fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// The files of a closed store that the backend says it can do without.
+    ///
+    /// # Errors
+    /// When the backend does not say; those of the file system.
+    pub(crate) fn derived(&self, home: &Home) -> Result<Vec<PathBuf>, Failure> {
+        let find =
+            self.backend.derived.ok_or_else(|| Failure::skipped("the backend names no derived files"))?;
+        Ok(find(home.dir())?)
     }
 
     /// What makes the file system below the store fail.

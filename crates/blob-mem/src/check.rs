@@ -15,7 +15,14 @@ impl ConsistencyCheck for MemStore {
         progress: Progress<ConsistencyCheckProgress>,
     ) -> Result<()> {
         progress.send(ConsistencyCheckProgress::Start).await?;
-        for (message, entry) in self.dangling_tags()? {
+        let dangling = match self.dangling_tags() {
+            Ok(dangling) => dangling,
+            Err(e) => {
+                progress.send(ConsistencyCheckProgress::Abort((&e).into())).await?;
+                return Err(e);
+            }
+        };
+        for (message, entry) in dangling {
             let level = ReportLevel::Warn;
             progress.send(ConsistencyCheckProgress::Update { message, entry: Some(entry), level }).await?;
         }

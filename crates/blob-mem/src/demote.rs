@@ -23,6 +23,9 @@ impl Demote for MemStore {
             .filter_map(|parent| Some((StoredParent::new(parent.node)?, parent.pair)))
             .collect();
         let mut content = blob.content();
+        if entry.was_completed_since() {
+            return Ok(None);
+        }
         let present = content.present_ranges() - damage.lost;
         let tree = PartialTree::restore(content.size().value(), content.size().is_verified(), &present);
         let read = |range: Range<u64>| {

@@ -4,7 +4,7 @@ use std::{
     fmt, io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -28,6 +28,8 @@ pub(crate) struct Blob {
     /// The store's.
     pins: Pins,
     content: Mutex<Content>,
+    /// How often it has become complete. Changes while the content is locked.
+    n_completions: AtomicU64,
 }
 
 /// What there is of a blob. From partial it becomes whole, and the other way only where it is demoted.
@@ -46,12 +48,23 @@ pub(crate) struct Whole {
 
 impl Blob {
     pub(crate) fn new(hash: Hash, closed: Arc<AtomicBool>, pins: Pins, content: Content) -> Self {
-        Self { hash, closed, pins, content: Mutex::new(content) }
+        Self { hash, closed, pins, content: Mutex::new(content), n_completions: AtomicU64::new(0) }
     }
 
     /// Locks the content. Nothing is awaited and no code of others runs while it is locked.
     pub(crate) fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes it complete.
+    pub(crate) fn complete(&self, whole: Whole) {
+        let mut content = self.content();
+        *content = Content::Whole(whole);
+        self.n_completions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn n_completions(&self) -> u64 {
+        self.n_completions.load(Ordering::Relaxed)
     }
 
     /// Says that more of it can be read than before. To be called under the lock by which readers see it.
@@ -126,15 +139,21 @@ impl Content {
 
 /// A handle to a blob, complete or partial. It shows what the blob is now, also where that changed since it was got.
 #[derive(Clone)]
-pub struct MemEntry(Arc<Blob>);
+pub struct MemEntry(Arc<Blob>, u64);
 
 impl MemEntry {
     pub(crate) fn new(blob: Arc<Blob>) -> Self {
-        Self(blob)
+        let seen = blob.n_completions();
+        Self(blob, seen)
     }
 
     pub(crate) fn blob(&self) -> &Arc<Blob> {
         &self.0
+    }
+
+    /// Whether the blob has become complete since the handle was got.
+    pub(crate) fn was_completed_since(&self) -> bool {
+        self.0.n_completions() != self.1
     }
 }
 

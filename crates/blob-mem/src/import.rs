@@ -133,7 +133,7 @@ impl MemStore {
         let pin = self.pins().import(&state, content);
         match state.blobs.get(&hash) {
             // handles of the partial blob go on with the complete one
-            Some(blob) if !blob.is_whole() => *blob.content() = Content::Whole(whole),
+            Some(blob) if !blob.is_whole() => blob.complete(whole),
             Some(_) => {}
             None => drop(state.blobs.insert(hash, self.new_blob(hash, Content::Whole(whole)))),
         }

@@ -218,7 +218,7 @@ impl MapMut for MemStore {
         let state = self.state()?;
         let _pin = self.pins().insert_complete(&state, hash);
         if !self.is_complete_instead(&state, entry.blob())? {
-            *entry.blob().content() = Content::Whole(whole);
+            entry.blob().complete(whole);
             entry.blob().changed();
         }
         Ok(())

@@ -23,7 +23,11 @@ impl ScanBlobs for MemStore {
                     n_bytes += whole.data.len();
                     Scanned::Whole { hash: *hash, data: whole.data.clone(), outboard: whole.outboard.clone() }
                 }
-                _ => Scanned::Entry { entry: MemEntry::new(blob.clone()), path: None },
+                content => {
+                    let size = usize::try_from(content.size().value()).unwrap_or(usize::MAX);
+                    n_bytes = n_bytes.saturating_add(size);
+                    Scanned::Entry { entry: MemEntry::new(blob.clone()), path: None }
+                }
             };
             batch.push(scanned);
             n_blobs += 1;

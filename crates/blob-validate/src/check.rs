@@ -110,9 +110,8 @@ where
             && let Some(part) = parts.next()
         {
             let (watch, entry, ranges) = (alive.watch(), entry.clone(), only.clone());
+            let len = n_bytes(&(&present & &ChunkRanges::from(part.tree.chunks())), size);
             running.push(async move {
-                let bytes = part.tree.bytes();
-                let len = bytes.end - bytes.start;
                 let _permit = limits.admit(len).await;
                 let found = unblock(move || look_at_part(&entry, &part, ranges.as_deref(), &watch)).await?;
                 Ok::<_, blob_traits::Error>((len, found))

@@ -74,18 +74,52 @@ pub(crate) struct Inspection<'a, V> {
     only: Option<&'a ChunkRanges>,
     watch: Option<&'a Watch>,
     computed: Computed,
+    /// What kept something from being read, until it is told.
+    failure: Option<Error>,
 }
 
 /// Pairs that the bytes add up to, whether they are right or not.
 #[derive(Default)]
 struct Computed {
     groups: Range<u64>,
-    pairs: HashMap<TreeNode, (Option<Cv>, Option<Cv>)>,
+    pairs: HashMap<TreeNode, [Sum; 2]>,
+}
+
+/// What a part adds up to by what is stored of it.
+#[derive(Clone, Copy, Debug)]
+enum Sum {
+    Is(Cv),
+    /// Something of it is not there.
+    Missing,
+    /// Something of it could not be read this time.
+    Unreadable,
+}
+
+impl Sum {
+    fn cv(self) -> Option<Cv> {
+        match self {
+            Self::Is(cv) => Some(cv),
+            Self::Missing | Self::Unreadable => None,
+        }
+    }
+
+    fn is_unreadable(self) -> bool {
+        matches!(self, Self::Unreadable)
+    }
+
+    /// What two parts add up to.
+    fn parent(left: Self, right: Self) -> Self {
+        match (left, right) {
+            (Self::Is(left), Self::Is(right)) => Self::Is(parent_cv(&left, &right, false)),
+            (Self::Unreadable, _) | (_, Self::Unreadable) => Self::Unreadable,
+            _ => Self::Missing,
+        }
+    }
 }
 
 impl<'a, V: Visit> Inspection<'a, V> {
     pub(crate) fn new(pieces: &'a mut dyn Pieces, visitor: &'a mut V) -> Self {
-        Self { pieces, visitor, only: None, watch: None, computed: Computed::default() }
+        Self { pieces, visitor, only: None, watch: None, computed: Computed::default(), failure: None }
     }
 
     /// Looks at these chunks alone.
@@ -117,9 +151,12 @@ impl<'a, V: Visit> Inspection<'a, V> {
         let Some((parent, [left, right])) = tree.split() else {
             return self.look_at_group(tree, expected).map(|()| None);
         };
-        let Some((pair, origin)) = self.prove(tree, parent, [&left, &right], expected)? else {
-            self.visitor.lost(tree.chunks(), Lost::NoPair)?;
-            return Ok(None);
+        let (pair, origin) = match self.prove(tree, parent, [&left, &right], expected)? {
+            Ok(proved) => proved,
+            Err(why) => {
+                self.visitor.lost(tree.chunks(), why)?;
+                return Ok(None);
+            }
         };
         let below = [(left, *pair.0.as_bytes()), (right, *pair.1.as_bytes())];
         self.visitor.parent(Parent { node: parent, pair }, origin)?;
@@ -144,48 +181,83 @@ impl<'a, V: Visit> Inspection<'a, V> {
         of_this_blob(self.pieces.group(bytes.start, len))
     }
 
-    /// Finds the pair of a parent whose hash is known.
+    /// Loads a pair, or says whether that it is not there is certain.
+    fn stored(&mut self, parent: TreeNode) -> Result<Result<Pair, Sum>> {
+        Ok(match of_this_blob(self.pieces.pair(parent))? {
+            Ok(Some(pair)) => Ok(pair),
+            Ok(None) => Err(Sum::Missing),
+            Err(e) => Err(self.gap(e)),
+        })
+    }
+
+    /// What an error leaves of a sum.
+    fn gap(&mut self, error: Error) -> Sum {
+        if is_absence(&error) {
+            return Sum::Missing;
+        }
+        self.failure.get_or_insert(error);
+        Sum::Unreadable
+    }
+
+    /// Finds the pair of a parent whose hash is known. Where something could not be read that might have told it, nothing is
+    /// known to be wrong.
     fn prove(
         &mut self,
         tree: &Subtree,
         parent: TreeNode,
         below: [&Subtree; 2],
         expected: &Cv,
-    ) -> Result<Option<(Pair, Origin)>> {
+    ) -> Result<Result<(Pair, Origin), Lost>> {
         let is_root = tree.is_whole();
         let proves = |left: &Cv, right: &Cv| parent_cv(left, right, is_root) == *expected;
-        let stored = of_this_blob(self.pieces.pair(parent))?.ok().flatten();
-        if let Some(pair) = stored
+        let stored = self.stored(parent)?;
+        if let Ok(pair) = stored
             && proves(pair.0.as_bytes(), pair.1.as_bytes())
         {
-            return Ok(Some((pair, Origin::Stored)));
+            return Ok(Ok((pair, Origin::Stored)));
         }
         let [mut lefts, mut rights] = [Vec::new(), Vec::new()];
-        if let Some((left, right)) = stored {
+        if let Ok((left, right)) = stored {
             lefts.push(*left.as_bytes());
             rights.push(*right.as_bytes());
         }
-        lefts.extend(self.stored_below(below[0])?);
-        rights.extend(self.stored_below(below[1])?);
+        let sums = [self.stored_below(below[0])?, self.stored_below(below[1])?];
+        lefts.extend(sums[0].cv());
+        rights.extend(sums[1].cv());
         let search = |lefts: &[Cv], rights: &[Cv]| {
             let mut pairs = lefts.iter().flat_map(|left| rights.iter().map(move |right| (left, right)));
             pairs.find(|(left, right)| proves(left, right)).map(|(left, right)| pair_of(left, right))
         };
-        let mut found = search(&lefts, &rights);
-        if found.is_none() {
-            let (left, right) = self.compute(tree, parent, below)?;
-            lefts.extend(left);
-            rights.extend(right);
-            found = search(&lefts, &rights);
+        if let Some(pair) = search(&lefts, &rights) {
+            return Ok(Ok((pair, Origin::Mended)));
         }
-        Ok(found.map(|pair| (pair, Origin::Mended)))
+        let computed = self.compute(tree, parent, below)?;
+        lefts.extend(computed[0].cv());
+        rights.extend(computed[1].cv());
+        if let Some(pair) = search(&lefts, &rights) {
+            return Ok(Ok((pair, Origin::Mended)));
+        }
+        let mut gaps = sums.into_iter().chain(computed).chain(stored.err());
+        Ok(Err(if gaps.any(Sum::is_unreadable) {
+            Lost::Unreadable(self.take_failure())
+        } else {
+            Lost::NoPair
+        }))
+    }
+
+    /// The error for what could not be read; told already, it is said in general.
+    fn take_failure(&mut self) -> Error {
+        let again = || Error::Io { doing: "read", path: None, source: std::io::ErrorKind::Other.into() };
+        self.failure.take().unwrap_or_else(again)
     }
 
     /// The hash of a part by the pair that is stored for it.
-    fn stored_below(&mut self, tree: &Subtree) -> Result<Option<Cv>> {
-        let Some((parent, _)) = tree.split() else { return Ok(None) };
-        let pair = of_this_blob(self.pieces.pair(parent))?.ok().flatten();
-        Ok(pair.map(|(left, right)| parent_cv(left.as_bytes(), right.as_bytes(), false)))
+    fn stored_below(&mut self, tree: &Subtree) -> Result<Sum> {
+        let Some((parent, _)) = tree.split() else { return Ok(Sum::Missing) };
+        Ok(match self.stored(parent)? {
+            Ok((left, right)) => Sum::Is(parent_cv(left.as_bytes(), right.as_bytes(), false)),
+            Err(gap) => gap,
+        })
     }
 
     /// The pair of a parent by the bytes below it, as far as they can be read.
@@ -194,29 +266,29 @@ impl<'a, V: Visit> Inspection<'a, V> {
         tree: &Subtree,
         parent: TreeNode,
         [left, right]: [&Subtree; 2],
-    ) -> Result<(Option<Cv>, Option<Cv>)> {
+    ) -> Result<[Sum; 2]> {
         if !tree.is_within(&self.computed.groups) {
             let groups = if tree.n_groups() <= MAX_COMPUTED { tree.groups() } else { 0..0 };
             self.computed = Computed { groups, pairs: HashMap::new() };
-            let pair = (self.hash(left)?, self.hash(right)?);
+            let pair = [self.hash(left)?, self.hash(right)?];
             self.computed.pairs.insert(parent, pair);
         }
-        Ok(self.computed.pairs.get(&parent).copied().unwrap_or_default())
+        Ok(self.computed.pairs.get(&parent).copied().unwrap_or([Sum::Missing; 2]))
     }
 
     /// Hashes all bytes below.
-    fn hash(&mut self, tree: &Subtree) -> Result<Option<Cv>> {
+    fn hash(&mut self, tree: &Subtree) -> Result<Sum> {
         let Some((parent, [left, right])) = tree.split() else {
-            return Ok(self.read(tree)?.ok().map(|bytes| cv(tree, &bytes)));
+            return Ok(match self.read(tree)? {
+                Ok(bytes) => Sum::Is(cv(tree, &bytes)),
+                Err(e) => self.gap(e),
+            });
         };
-        let pair = (self.hash(&left)?, self.hash(&right)?);
+        let [left, right] = [self.hash(&left)?, self.hash(&right)?];
         if tree.is_within(&self.computed.groups) {
-            self.computed.pairs.insert(parent, pair);
+            self.computed.pairs.insert(parent, [left, right]);
         }
-        Ok(match pair {
-            (Some(left), Some(right)) => Some(parent_cv(&left, &right, false)),
-            _ => None,
-        })
+        Ok(Sum::parent(left, right))
     }
 }
 

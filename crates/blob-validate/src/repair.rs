@@ -159,7 +159,8 @@ impl<S: RepairStore> Repair<'_, S> {
                     self.fetched.n_bytes += fetched.n_bytes;
                     self.fetched.n_hash_bytes += fetched.n_hash_bytes;
                 }
-                Err(e @ (Error::Cancelled | Error::Closed | Error::NoSpace { .. })) => return Err(e),
+                // A store that is closed may be the source; where it is this one, the next call says so.
+                Err(e @ (Error::Cancelled | Error::NoSpace { .. })) => return Err(e),
                 Err(e) => self.failures.push(failure(source, &e)),
             }
         }

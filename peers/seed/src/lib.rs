@@ -20,6 +20,9 @@
 //! | `set_tag` with `None` | `delete_tag` | calls it |
 //! | any range of tags | from (included), to (excluded) | bounds that are the other way round become their successors; an empty range becomes the one from the empty tag to itself |
 //! | `shutdown` returns a result | returns nothing | succeeds |
+//! | `scan` | nothing | one blob after the other, by hash |
+//! | `consistency_check` | the same | translates its events |
+//! | `was_demoted` | nothing | `false`: it cannot demote |
 //! | size limits | none | none |
 //! | listings in ascending order | an iterator | a stream in the iterator's order |
 //!
@@ -75,6 +78,7 @@
 
 mod store;
 
+mod check;
 mod entry;
 mod export;
 mod import;

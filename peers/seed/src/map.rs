@@ -68,6 +68,11 @@ impl<S: Store> BlobStatus for Seed<S> {
         }
         valid_chunks(entry).await.map(Some)
     }
+
+    /// The seed cannot take back what it has.
+    async fn was_demoted(&self, _: &Hash) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 impl<S: Store> MapMut for Seed<S> {

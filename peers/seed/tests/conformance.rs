@@ -4,7 +4,7 @@ use std::{future::ready, process::ExitCode, time::Duration};
 
 use blob_conformance::{Capability, Harness, Suite, groups};
 use blob_seed::{InlineOptions, Promotion, Seed, fs, mem};
-use blob_traits::Store;
+use blob_traits::{ScanBlobs, Store};
 
 /// More than what the adapter waits for a call that the seed never answers.
 const TRIAL_LIMIT: Duration = Duration::from_secs(20);
@@ -37,9 +37,10 @@ fn on_disk(name: &str, promotion: Promotion) -> Suite<Seed<fs::Store>> {
     with_cases(suite).thresholds([inline.max_data_inlined, inline.max_outboard_inlined])
 }
 
-fn with_cases<S: Store>(suite: Suite<S>) -> Suite<S> {
+fn with_cases<S: Store + ScanBlobs>(suite: Suite<S>) -> Suite<S> {
     groups::core()
         .into_iter()
+        .chain([groups::validate_repair::validation()])
         .fold(suite.trial_limit(TRIAL_LIMIT), Suite::group)
         .lacks(Capability::SizeLimit, "it has no limit")
         .lacks(Capability::Faults, "it has no seam to the file system")

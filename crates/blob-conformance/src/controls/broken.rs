@@ -130,7 +130,7 @@ impl<S: Store> BlobStatus for Broken<S> {
     }
 
     async fn was_demoted(&self, hash: &Hash) -> Result<bool> {
-        self.inner.was_demoted(hash).await
+        self.told_demoted(hash).await
     }
 }
 

@@ -94,5 +94,20 @@ defects! {
     NewSequencesForgotten [] "does not say which hash sequences were reached during a round";
     GrowthUnnoticed [] "does not notice when more of a hash sequence arrives during a round";
     TwoRounds [] "lets two rounds run at once";
+    ScanLosesPartial [] "leaves partial blobs out of a scan";
+    ScanLosesLast [] "leaves the last blob out of a scan";
+    ScanTwice [] "hands out the first blob of a scan twice";
+    DemotedInName [] "keeps what is taken back from a blob";
+    DemotedWholly [] "takes back all of a blob when a part of it is damaged";
+    DemotedByDeletion [] "deletes a blob that is demoted";
+    DemotedBlindly [] "demotes a blob whatever it has become";
+    DemotionForgotten [] "does not say that a blob was demoted";
+    DemotionRemembered [] "says that every partial blob was demoted";
+    PairsUnmended [on_disk] "demotes a blob and leaves its tree as it was";
+    CheckNeverDone [] "never says that a check is done";
+    CheckSaysNothing [] "finds nothing in a check";
+    CheckCriesWolf [] "warns of something in every check";
+    CheckMendsUnasked [on_disk] "mends in a check that is only to report";
+    CheckNeverMends [on_disk] "mends nothing in a check that is to mend";
     TwoOwners [on_disk] "lets a directory be opened twice";
 }

@@ -1,27 +1,53 @@
-//! The check of what only a backend knows of itself.
+//! The check of what only a store knows of: its own files and records.
 
-use blob_traits::Store;
+pub mod files;
+pub mod repaired;
+pub mod reports;
 
-use crate::case::group;
+use std::sync::{Arc, Mutex, PoisonError};
 
-const CHECK: &str = "needs the consistency check";
+use blob_traits::{
+    CheckMode, ConsistencyCheck, ConsistencyCheckProgress, Hash, Progress, ReportLevel, Result, Store,
+};
 
-group! {
-    "consistency_check", for S: Store;
-    cc_clean_store_no_warn_or_error [pending CHECK],
-    cc_orphan_data_file_reported_and_quarantined [pending CHECK],
-    cc_orphan_outboard_reported_and_quarantined [pending CHECK],
-    cc_missing_owned_data_file_reported_downgraded [pending CHECK],
-    cc_missing_outboard_reported_rebuilt [pending CHECK],
-    cc_wrong_size_file_reported [pending CHECK],
-    cc_inline_entry_too_large [pending CHECK],
-    cc_inline_entry_missing [pending CHECK],
-    cc_stale_temp_and_creating_files_removed [pending CHECK],
-    cc_tag_to_missing_blob_warn [pending CHECK],
-    cc_external_path_missing_warn_other_paths_kept [pending CHECK],
-    cc_unknown_files_in_store_dir_reported_never_deleted [pending CHECK],
-    cc_db_corruption_reported_not_panic [pending CHECK],
-    cc_repair_idempotent_second_run_clean [pending CHECK],
-    cc_event_grammar_start_update_done_or_abort [pending CHECK],
-    cc_random_file_level_damage_then_repair_then_all_readable_entries_valid [pending CHECK],
+use crate::Group;
+
+/// The cases of this group.
+pub fn group<S: Store>() -> Group<S> {
+    reports::group().and(files::group())
+}
+
+/// What a check has said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    message: String,
+    pub(crate) entry: Option<Hash>,
+    pub(crate) level: ReportLevel,
+}
+
+/// Checks, and gathers all events.
+async fn events<S: ConsistencyCheck>(
+    store: &S,
+    mode: CheckMode,
+) -> (Result<()>, Vec<ConsistencyCheckProgress>) {
+    let gathered = Arc::new(Mutex::new(Vec::new()));
+    let to = gathered.clone();
+    let progress = Progress::from_fn(move |event| {
+        to.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        Ok(())
+    });
+    let checked = store.consistency_check(mode, progress).await;
+    let events = std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
+    (checked, events)
+}
+
+/// Checks; what is not as it should be, by what was said.
+pub(crate) async fn troubles<S: ConsistencyCheck>(store: &S, mode: CheckMode) -> Result<Vec<Said>> {
+    let (checked, events) = events(store, mode).await;
+    checked?;
+    let said = events.into_iter().filter_map(|event| match event {
+        ConsistencyCheckProgress::Update { message, entry, level } => Some(Said { message, entry, level }),
+        _ => None,
+    });
+    Ok(said.filter(|said| said.level >= ReportLevel::Warn).collect())
 }

@@ -6,7 +6,7 @@ use std::{
     fs,
     future::{Ready, ready},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -56,7 +56,14 @@ pub(crate) async fn open_fs(home: Home, change: fn(&mut Options)) -> Result<FsSt
 pub(crate) fn on_disk<S: Store + Sweep>(suite: Suite<S>, change: fn(&mut Options)) -> Suite<S> {
     let mut options = Options::new("");
     change(&mut options);
-    suite.thresholds([options.inline_max, options.partial_memory_max]).leftovers(temporary_files)
+    suite
+        .thresholds([options.inline_max, options.partial_memory_max])
+        .leftovers(temporary_files)
+        .derived(index)
+}
+
+fn index(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    Ok(vec![dir.join("index.redb")])
 }
 
 fn temporary_files(dir: &Path) -> io::Result<Vec<String>> {

@@ -7,7 +7,10 @@ use blob_traits::BLOCK_SIZE;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{pieces::InMemory, subtree::GROUP};
+use crate::{
+    pieces::{InMemory, Pair, Pieces},
+    subtree::GROUP,
+};
 
 /// A blob, and what was done to it.
 #[derive(Debug)]
@@ -187,4 +190,57 @@ fn small_blobs_are_sound_with_their_own_tree_alone() {
             assert!(!is_sound(&data, &outboard[..outboard.len() - 1]), "{size}");
         }
     }
+}
+
+/// Pieces of which some groups, or all pairs, cannot be read.
+struct Failing {
+    inner: InMemory,
+    groups: BTreeSet<u64>,
+    no_pairs: Option<()>,
+}
+
+impl Pieces for Failing {
+    fn pair(&mut self, parent: TreeNode) -> Result<Option<Pair>> {
+        match self.no_pairs {
+            Some(()) => Err(std::io::Error::from_raw_os_error(5).into()),
+            None => self.inner.pair(parent),
+        }
+    }
+
+    fn group(&mut self, offset: u64, len: usize) -> Result<Bytes> {
+        if self.groups.contains(&(offset / GROUP)) {
+            return Err(std::io::Error::from_raw_os_error(5).into());
+        }
+        self.inner.group(offset, len)
+    }
+
+    fn stored_len(&mut self) -> Result<Option<u64>> {
+        self.inner.stored_len()
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_not_taken_for_damage() {
+    let mut blob = blob(9 * GROUP, 3);
+    let all = groups(&(0..9).collect(), 9 * GROUP);
+    let mut look = |unreadable: BTreeSet<u64>, no_pairs: Option<()>, bad_pair: Option<usize>| {
+        if let Some(pair) = bad_pair {
+            blob.outboard[pair * 64..pair * 64 + 64].fill(0);
+        }
+        let inner = InMemory::new(blob.data.clone().into(), blob.outboard.clone().into());
+        let mut findings = Findings::default();
+        let mut pieces = Failing { inner, groups: unreadable, no_pairs };
+        Inspection::new(&mut pieces, &mut findings)
+            .run(&Subtree::whole(9 * GROUP), blob.hash.as_bytes())
+            .unwrap();
+        findings
+    };
+    let nothing = look((0..9).collect(), Some(()), None);
+    assert_eq!((nothing.bad, nothing.unreadable), (ChunkRanges::empty(), all));
+    assert!(nothing.error.is_some());
+    let no_tree = look(BTreeSet::new(), Some(()), None);
+    assert!(no_tree.bad.is_empty() && no_tree.unreadable.is_empty());
+    // The pair above groups 0 and 1 is damaged, and group 1 would prove what it was.
+    let both = look([1].into(), None, Some(3));
+    assert_eq!((both.bad, both.unreadable), (ChunkRanges::empty(), groups(&[0, 1].into(), 9 * GROUP)));
 }

@@ -5,11 +5,8 @@ use std::{fs, io, path::Path};
 use blob_traits::{BlobFormat, ImportExt, ImportMode, Progress, Store};
 use bytes::Bytes;
 
-use super::{
-    Copied,
-    planted::{HostileStore, fill, open_and_use},
-};
-use crate::{Dice, Outcome, ProcessLimit, Sample, Trial, case::group, chunks};
+use super::planted::{HostileStore, fill, open_and_use};
+use crate::{Dice, Outcome, ProcessLimit, Sample, Trial, case::group, chunks, copied::Copied};
 
 group! {
     "limits_hostile", for S: Store;

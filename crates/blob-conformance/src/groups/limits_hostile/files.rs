@@ -5,8 +5,9 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use blob_traits::{BaoBatchWriter, BlobStatus, Import, MapEntryMut, MapExt, MapMut, Store};
 use rustix::{fs::Mode, io::Errno, process::umask};
 
-use super::Copied;
-use crate::{Fault, Lasts, Operations, Outcome, ProcessLimit, Sample, Trial, case::group, chunks};
+use crate::{
+    Fault, Lasts, Operations, Outcome, ProcessLimit, Sample, Trial, case::group, chunks, copied::Copied,
+};
 
 const CAP: &str = "no backend caps the number of partial blobs yet";
 const OWNER: &str = "no backend looks at the owner and the mode of its directory yet";

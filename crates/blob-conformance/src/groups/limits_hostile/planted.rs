@@ -14,8 +14,13 @@ use blob_traits::{
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tokio::time::timeout;
 
-use super::{Copied, paths_below};
-use crate::{Failure, Home, Outcome, Sample, Trial, case::group, chunks, panics};
+use crate::{
+    Failure, Home, Outcome, Sample, Trial,
+    case::group,
+    chunks,
+    copied::{Copied, paths_below},
+    panics,
+};
 
 group! {
     "limits_hostile", for S: Store;

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use blob_traits::{
-    BlobFormat, BlobStatus, EntryStatus, Error, Hash, HashAndFormat, Import, ImportExt, ImportSource,
-    MAX_TAG_LEN, Progress, ReadTagsExt, Store, Tag, TempTags, WriteTags, WriteTagsExt,
+    BlobFormat, BlobStatus, CheckMode, ConsistencyCheck, EntryStatus, Error, Hash, HashAndFormat, Import,
+    ImportExt, ImportSource, MAX_TAG_LEN, Progress, ReadTagsExt, Store, Tag, TempTags, WriteTags,
+    WriteTagsExt,
 };
 use proptest::prelude::*;
 
 use super::{all, content};
-use crate::{Outcome, Sample, Trial, case::group};
+use crate::{Outcome, Sample, Trial, case::group, groups::consistency_check::troubles};
 
 const CRASHES: &str = "needs the crash simulator";
-const CHECK: &str = "needs validation and repair";
 
 group! {
     "tags", for S: Store;
@@ -24,7 +24,7 @@ group! {
     tag_too_long_rejected,
     tag_too_long_refuses_the_import_with_it,
     tag_to_missing_hash_allowed,
-    tag_to_missing_hash_reported_by_consistency_check [pending CHECK],
+    tag_to_missing_hash_reported_by_consistency_check,
     tag_raw_and_hashseq_same_hash_both_kept,
     tags_survive_reopen [needs Persistence],
     tag_set_acked_survives_end_of_process [needs Durability],
@@ -285,4 +285,17 @@ async fn tag_ops_linearizable_vs_model<S: WriteTags + Clone>(trial: &Trial<S>, s
             Ok(())
         })
         .await
+}
+
+async fn tag_to_missing_hash_reported_by_consistency_check<S: WriteTags + ConsistencyCheck>(
+    _: &Trial<S>,
+    store: S,
+) -> Outcome {
+    let content = HashAndFormat::raw(Hash::new("absent"));
+    store.set_tag("nowhere".into(), Some(content)).await?;
+    let said = troubles(&store, CheckMode::Report).await?;
+    assert!(said.iter().any(|said| said.entry == Some(content.hash)), "{said:?}");
+    store.set_tag("nowhere".into(), None).await?;
+    assert_eq!(troubles(&store, CheckMode::Report).await?, []);
+    Ok(())
 }
