@@ -110,7 +110,9 @@ pub(crate) async fn harmed_in<S: Store>(
 ) -> Result<Harmed<S>, Failure> {
     if !trial.has(Capability::Files) || !trial.has(Capability::Persistence) {
         let store = Harmed::new(store);
-        harms.iter().for_each(|harm| store.harm(harm));
+        for harm in harms {
+            store.harm(harm);
+        }
         return Ok(store);
     }
     let mut known = Vec::new();

@@ -78,7 +78,9 @@ async fn repair_event_grammar<S: FullStore>(_: &Trial<S>, store: S) -> Outcome {
     import(&store, &samples).await?;
     let store = Harmed::new(store);
     let (found, unhelped) = samples.split_at(2);
-    samples.iter().for_each(|sample| store.harm(&Harmful::data(sample, Harm::Flipped(0))));
+    for sample in &samples {
+        store.harm(&Harmful::data(sample, Harm::Flipped(0)));
+    }
     let events = Arc::new(Mutex::new(Vec::new()));
     let to = events.clone();
     let progress = Progress::from_fn(move |event| {
@@ -133,7 +135,9 @@ async fn repair_receiver_dropped_stops_promptly<S: FullStore>(_: &Trial<S>, stor
     for (number, is_last) in (0..).zip(lasts) {
         let samples: Vec<_> = (0..4).map(|which| Sample::numbered(50_000, 10 * number + which)).collect();
         import(store.inner(), &samples).await?;
-        samples.iter().for_each(|sample| store.harm(&Harmful::data(sample, Harm::Flipped(0))));
+        for sample in &samples {
+            store.harm(&Harmful::data(sample, Harm::Flipped(0)));
+        }
         let (progress, mut events) = Progress::channel(1);
         let options = with_sources(vec![from_memory(&samples)]);
         let taking = async {
@@ -162,7 +166,9 @@ async fn repair_drop_future_at_every_await<S: FullStore>(_: &Trial<S>, store: S)
     let harm_again = async || {
         store.heal();
         import(store.inner(), &samples).await?;
-        harms.iter().for_each(|harm| store.harm(harm));
+        for harm in &harms {
+            store.harm(harm);
+        }
         Outcome::Ok(())
     };
     harm_again().await?;

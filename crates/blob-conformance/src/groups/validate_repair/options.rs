@@ -47,7 +47,9 @@ fn hashes<'a>(samples: impl IntoIterator<Item = &'a Sample>) -> BTreeSet<Hash> {
 async fn all_damaged<S: Store>(store: S, samples: &[Sample]) -> Result<Harmed<S>, Failure> {
     import(&store, samples).await?;
     let store = Harmed::new(store);
-    samples.iter().for_each(|sample| store.harm(&Harmful::data(sample, Harm::Flipped(0))));
+    for sample in samples {
+        store.harm(&Harmful::data(sample, Harm::Flipped(0)));
+    }
     Ok(store)
 }
 
@@ -97,17 +99,17 @@ async fn validate_of_samples_sees_every_blob_in_the_end<S: Store + ScanBlobs>(
 ) -> Outcome {
     let samples: Vec<_> = (0..40).map(|number| Sample::numbered(100, number)).collect();
     let store = all_damaged(store, &samples).await?;
-    let sampled = async |one_in, seed| {
+    let found_in = async |one_in, seed| {
         let one_in = NonZeroU64::new(one_in).ok_or("zero")?;
         let report = validated(&store, |options| options.subset = Subset::Sample { one_in, seed }).await?;
         Ok::<_, Failure>(damaged(&report))
     };
-    assert_eq!(sampled(1, 0).await?, hashes(&samples));
+    assert_eq!(found_in(1, 0).await?, hashes(&samples));
     let mut seen = BTreeSet::new();
     for seed in 0..60 {
-        let found = sampled(4, seed).await?;
+        let found = found_in(4, seed).await?;
         assert!(found.len() < samples.len(), "that is no sample");
-        assert_eq!(found, sampled(4, seed).await?, "the same seed chooses others");
+        assert_eq!(found, found_in(4, seed).await?, "the same seed chooses others");
         seen.extend(found);
     }
     assert_eq!(seen, hashes(&samples));

@@ -294,6 +294,9 @@ async fn validate_abort_event_on_fatal<S: Store + ScanBlobs>(_: &Trial<S>, store
     Ok(())
 }
 
+/// Tells the last event that somebody takes.
+type IsLast = fn(&ValidateProgress) -> bool;
+
 /// Takes events until one comes that `is_last`, and then no more.
 async fn take_until(mut events: Receiver<ValidateProgress>, is_last: impl Fn(&ValidateProgress) -> bool) {
     while let Some(event) = events.recv().await {
@@ -310,7 +313,6 @@ async fn validate_receiver_dropped_stops_promptly<S: Store + ScanBlobs>(
     let mut samples: Vec<_> = trial.ways().into_iter().map(Sample::new).collect();
     samples.push(Sample::new(VERY_LARGE));
     import(&store, &samples).await?;
-    type IsLast = fn(&ValidateProgress) -> bool;
     let lasts: [IsLast; 4] = [
         |_| true,
         |event| matches!(event, ValidateProgress::Entry { .. }),
