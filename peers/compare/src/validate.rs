@@ -3,7 +3,7 @@
 mod contender;
 
 use std::{
-    num::{NonZeroU64, NonZeroUsize},
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -139,6 +139,8 @@ pub(crate) fn run(contender: Validator, step: Step, dir: &Path, workload: Worklo
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
 
     #[test]

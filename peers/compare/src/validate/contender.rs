@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use futures_lite::StreamExt;
 use iroh_blobs_035::{
     BlobFormat as SeedFormat,
-    store::{ReadableStore as _, Store as _, ValidateProgress, fs::Store as SeedStore},
+    store::{Store as _, ValidateProgress, fs::Store as SeedStore},
     util::progress::{AsyncChannelProgressSender, ProgressSender as _},
 };
 
@@ -138,7 +138,9 @@ fn hash_file(dir: &Path, workload: Workload) -> Result<Figures> {
                 }
             };
             let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?)
         })?;
     }
     Ok(Figures { seconds: begun.elapsed().as_secs_f64(), n_bytes: workload.total_bytes() })
