@@ -3,16 +3,20 @@
 //! What is handed out is a snapshot of the rows. It is taken at once, and takes 48 bytes of memory for each small blob, up
 //! to a million; then it goes to files. No look-up follows for a small blob that can be read.
 
+mod buffers;
 mod order;
 mod window;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use blob_traits::{BoxStream, Error, Hash, Map, Result, Scan, ScanBlobs, ScanOf, Scanned, blocking::unblock};
+use blob_traits::{
+    BoxStream, Error, Hash, Map, MapEntry, Result, Scan, ScanBlobs, ScanOf, Scanned, blocking::unblock,
+};
 use futures_buffered::BufferedStreamExt;
 use futures_lite::{Stream, StreamExt, stream};
 
 use self::{
+    buffers::Buffers,
     order::{InOrder, SmallRow, Sorter},
     window::{Planner, Window},
 };
@@ -28,6 +32,9 @@ use crate::{
 
 /// So many windows are being read, or wait to be taken.
 const IN_FLIGHT: usize = 4;
+/// So many blobs with files of their own are handed out at a time, unless they have more bytes than that.
+const MAX_OTHERS: usize = 16;
+const MAX_OTHER_BYTES: u64 = 4 << 20;
 /// So many windows are planned at a time.
 const PLANNED: usize = 64;
 
@@ -147,43 +154,72 @@ fn small_blobs(
         }
     });
     let windows = windows.flat_map(stream::iter);
-    windows.map(move |window| read_window(store.clone(), window, pins.clone())).buffered_ordered(IN_FLIGHT)
+    let buffers = Arc::new(Buffers::default());
+    windows
+        .map(move |window| read_window(store.clone(), window, pins.clone(), buffers.clone()))
+        .buffered_ordered(IN_FLIGHT)
 }
 
 /// Reads many blobs at once. Where that fails, their readers are going to say why.
-async fn read_window(store: FsStore, window: Result<Window>, pins: Arc<[Arc<Guard>]>) -> Result<Batch> {
+async fn read_window(
+    store: FsStore,
+    window: Result<Window>,
+    pins: Arc<[Arc<Guard>]>,
+    buffers: Arc<Buffers>,
+) -> Result<Batch> {
     let (window, engine) = (window?, store.engine.clone());
-    let read = unblock(move || Ok(window.read(&engine))).await?;
+    let read = unblock(move || Ok(window.read(&engine, &buffers))).await?;
     drop(pins);
     let rows = match read {
         Ok(blobs) => return Ok(blobs),
         Err(rows) => rows,
     };
-    let mut blobs = Vec::with_capacity(rows.len());
+    let mut entries = Vec::with_capacity(rows.len());
     for row in rows {
-        blobs.extend(entry(&store, row.hash).await?);
+        entries.extend(entry(&store, row.hash).await?);
     }
-    Ok(blobs)
+    unblock(move || Ok(entries.into_iter().map(with_path).collect())).await
 }
 
-/// One in each batch: they may be large.
+/// A few in each batch, or one that is large: who takes them looks at several batches at once.
 fn other_blobs(store: FsStore, hashes: BoxStream<Hash>) -> impl Stream<Item = Result<Batch>> + Send {
-    hashes.then(move |hash| {
+    stream::unfold(Some(hashes), move |rest| {
         let store = store.clone();
-        async move { Ok(entry(&store, hash?).await?.into_iter().collect()) }
+        async move {
+            let mut hashes = rest?;
+            match some_of(&store, &mut hashes).await {
+                Ok(batch) if batch.is_empty() => None,
+                Ok(batch) => Some((Ok(batch), Some(hashes))),
+                Err(e) => Some((Err(e), None)),
+            }
+        }
     })
 }
 
+async fn some_of(store: &FsStore, hashes: &mut BoxStream<Hash>) -> Result<Batch> {
+    let (mut entries, mut n_bytes) = (Vec::new(), 0_u64);
+    while entries.len() < MAX_OTHERS && n_bytes < MAX_OTHER_BYTES {
+        let Some(hash) = hashes.next().await else { break };
+        if let Some(entry) = entry(store, hash?).await? {
+            n_bytes = n_bytes.saturating_add(entry.size().value());
+            entries.push(entry);
+        }
+    }
+    unblock(move || Ok(entries.into_iter().map(with_path).collect())).await
+}
+
+/// May block.
+fn with_path(entry: Entry) -> Scanned<Entry> {
+    let path = entry.path();
+    Scanned::Entry { entry, path }
+}
+
 /// The blob as it is by now. `None`: it has gone.
-async fn entry(store: &FsStore, hash: Hash) -> Result<Option<Scanned<Entry>>> {
-    let entry = match store.get(&hash).await {
-        Err(Error::Damaged { .. }) => store.unreadable(hash)?,
-        other => other?,
-    };
-    let Some(entry) = entry else { return Ok(None) };
-    let (entry, path) =
-        unblock(move || Ok((entry.path(), entry))).await.map(|(path, entry)| (entry, path))?;
-    Ok(Some(Scanned::Entry { entry, path }))
+async fn entry(store: &FsStore, hash: Hash) -> Result<Option<Entry>> {
+    match store.get(&hash).await {
+        Err(Error::Damaged { .. }) => store.unreadable(hash),
+        other => other,
+    }
 }
 
 impl FsStore {

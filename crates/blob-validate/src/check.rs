@@ -35,6 +35,21 @@ pub(crate) struct Looked {
 }
 
 impl Looked {
+    fn new(
+        size: u64,
+        status: EntryStatus,
+        present: ChunkRanges,
+        mut findings: Findings,
+        stored_len: Option<u64>,
+    ) -> Self {
+        findings.bad &= present.clone();
+        findings.unreadable &= present.clone();
+        let tree = bao_tree::BaoTree::new(size, blob_traits::BLOCK_SIZE);
+        findings.mended.sort_by_key(|parent| tree.pre_order_offset(parent.node));
+        let stored_len = stored_len.filter(|stored| status == EntryStatus::Complete && *stored != size);
+        Self { size, status, present, findings, stored_len }
+    }
+
     pub(crate) fn is_sound(&self) -> bool {
         self.findings.is_sound() && self.stored_len.is_none()
     }
@@ -68,6 +83,29 @@ impl Looked {
 struct Part {
     tree: Subtree,
     expected: Cv,
+}
+
+/// Whether a blob can be looked at together with others: it is complete, and looked at in one go.
+pub(crate) fn is_quick<E: MapEntry>(entry: &E) -> bool {
+    entry.is_complete() && entry.size().value() <= PART / 8
+}
+
+/// Looks at several [quick](is_quick) blobs, one after the other on one thread.
+///
+/// # Errors
+/// Those that concern the store as a whole. What is wrong with a blob is in its answer.
+pub(crate) async fn look_at_quick<E: MapEntry>(entries: Vec<E>, limits: &Limits) -> Result<Vec<Looked>> {
+    let n_bytes = entries.iter().map(|entry| entry.size().value()).sum();
+    let _permit = limits.admit(n_bytes).await;
+    let alive = Alive::default();
+    let watch = alive.watch();
+    let look = move |entry: E| {
+        let size = entry.size().value();
+        let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, &watch)?;
+        let present = whole_groups(&ChunkRanges::all(), size);
+        Ok(Looked::new(size, EntryStatus::Complete, present, findings, stored_len))
+    };
+    unblock(move || entries.into_iter().map(look).collect()).await
 }
 
 /// Looks at all that is there of a blob. `on_bytes` is told how many bytes have been looked at.
@@ -123,13 +161,8 @@ where
         n_looked += len;
         on_bytes(n_looked.min(size))?;
     }
-    findings.bad &= present.clone();
-    findings.unreadable &= present.clone();
-    let tree = bao_tree::BaoTree::new(size, blob_traits::BLOCK_SIZE);
-    findings.mended.sort_by_key(|parent| tree.pre_order_offset(parent.node));
     let status = if is_complete { EntryStatus::Complete } else { EntryStatus::Partial };
-    let stored_len = stored_len.filter(|stored| is_complete && *stored != size);
-    Ok(Looked { size, status, present, findings, stored_len })
+    Ok(Looked::new(size, status, present, findings, stored_len))
 }
 
 /// What looking at the top of a tree has brought.

@@ -71,7 +71,7 @@ pub(crate) enum ReadAhead {
 }
 
 /// How much is read in one go.
-const WINDOW: usize = 1 << 20;
+const WINDOW: usize = 128 << 10;
 
 /// An open blob of a store.
 pub(crate) struct Opened<O, R> {

@@ -24,7 +24,7 @@ impl Subtree {
     pub(crate) fn whole(size: u64) -> Self {
         let tree = BaoTree::new(size, BLOCK_SIZE);
         let n_groups = tree.blocks();
-        let parent = tree.pre_order_nodes_iter().next().filter(|_| n_groups > 1);
+        let parent = if n_groups > 1 { tree.pre_order_nodes_iter().next() } else { None };
         Self { size, groups: 0..n_groups, parent }
     }
 

@@ -1,11 +1,15 @@
 //! Going through the blobs of a store.
 
-use std::{collections::BTreeSet, num::NonZeroU64, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+};
 
 use bao_tree::blake3;
 use blob_traits::{
-    BoxStream, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec, ReadBlob, Result, Scan,
-    ScanOf, Scanned, TagRange,
+    BoxStream, EntryStatus, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec, ReadBlob,
+    Result, Scan, ScanOf, Scanned, TagRange,
     blocking::{Alive, unblock},
 };
 use bytes::Bytes;
@@ -14,7 +18,7 @@ use futures_lite::StreamExt;
 
 use crate::{
     Ended, FailedBlob, Subset, ValidateOptions, ValidateProgress, ValidateReport, ValidateStore,
-    check::{Looked, look_at},
+    check::{Looked, is_quick, look_at, look_at_quick},
     inspect::is_sound_in_memory,
     limits::Limits,
 };
@@ -81,6 +85,23 @@ enum Checked {
     },
 }
 
+/// A blob whose beginning has been reported.
+struct Begun {
+    id: u64,
+    hash: Hash,
+    is_complete: bool,
+}
+
+impl Begun {
+    fn offset_event(&self, offset: u64) -> ValidateProgress {
+        if self.is_complete {
+            ValidateProgress::EntryProgress { id: self.id, offset }
+        } else {
+            ValidateProgress::PartialEntryProgress { id: self.id, offset }
+        }
+    }
+}
+
 impl<S: ValidateStore> Run<'_, S> {
     async fn run(&self, subset: &Subset) -> Result<ValidateReport> {
         let Scan { n_blobs, batches } = self.store.scan(chosen(self.store, subset).await?).await?;
@@ -98,8 +119,8 @@ impl<S: ValidateStore> Run<'_, S> {
         mut batches: BoxStream<Vec<Scanned<S::Entry>>>,
         report: &mut ValidateReport,
     ) -> Result<()> {
-        // While some batches are hashed, the next ones are fetched.
-        let at_once = self.limits.jobs.saturating_add(1);
+        // While some are hashed, others are on their way to the threads that hash, and back.
+        let at_once = self.limits.jobs.saturating_mul(4);
         let mut running = FuturesUnorderedBounded::new(at_once);
         let mut has_more = true;
         loop {
@@ -129,8 +150,27 @@ impl<S: ValidateStore> Run<'_, S> {
         if !small.is_empty() {
             all.extend(self.check_small(small).await?);
         }
-        for (entry, path) in others {
+        let (quick, slow): (Vec<_>, Vec<_>) = others.into_iter().partition(|(entry, _)| is_quick(entry));
+        if !quick.is_empty() {
+            all.extend(self.check_quick(quick).await?);
+        }
+        for (entry, path) in slow {
             all.push(self.check_entry(entry, path).await?);
+        }
+        Ok(all)
+    }
+
+    /// Several complete blobs, of which none takes long.
+    async fn check_quick(&self, blobs: Vec<(S::Entry, Option<PathBuf>)>) -> Result<Vec<Checked>> {
+        let mut begun = Vec::with_capacity(blobs.len());
+        for (entry, path) in &blobs {
+            begun.push(self.begin(entry, path.as_deref()).await?);
+        }
+        let entries = blobs.iter().map(|(entry, _)| entry.clone()).collect();
+        let looked = look_at_quick(entries, self.limits).await?;
+        let mut all = Vec::with_capacity(blobs.len());
+        for ((begun, (_, path)), looked) in begun.into_iter().zip(blobs).zip(looked) {
+            all.push(self.end(begun, path, Ok(looked)).await?);
         }
         Ok(all)
     }
@@ -169,34 +209,36 @@ impl<S: ValidateStore> Run<'_, S> {
     }
 
     async fn check_entry(&self, entry: S::Entry, path: Option<PathBuf>) -> Result<Checked> {
-        let (id, hash, size) = (self.progress.new_id(), entry.hash(), entry.size().value());
-        let is_complete = entry.is_complete();
-        let name = path.as_ref().map(|path| path.to_string_lossy().into_owned());
-        self.progress
-            .send(if is_complete {
-                ValidateProgress::Entry { id, hash, path: name, size }
-            } else {
-                ValidateProgress::PartialEntry { id, hash, path: name, size }
-            })
-            .await?;
-        let offset_event = |offset| {
-            if is_complete {
-                ValidateProgress::EntryProgress { id, offset }
-            } else {
-                ValidateProgress::PartialEntryProgress { id, offset }
-            }
-        };
-        let on_bytes = |offset| self.progress.try_send(offset_event(offset));
+        let begun = self.begin(&entry, path.as_deref()).await?;
+        let on_bytes = |offset| self.progress.try_send(begun.offset_event(offset));
         let looked = match look_at(self.store, &entry, self.limits, on_bytes).await {
             Err(e @ (Error::Cancelled | Error::Closed)) => return Err(e),
             looked => looked,
         };
-        let checked = self.judge(hash, path, looked).await?;
+        self.end(begun, path, looked).await
+    }
+
+    async fn begin(&self, entry: &S::Entry, path: Option<&Path>) -> Result<Begun> {
+        let (id, hash, size) = (self.progress.new_id(), entry.hash(), entry.size().value());
+        let is_complete = entry.is_complete();
+        let path = path.map(|path| path.to_string_lossy().into_owned());
+        self.progress
+            .send(if is_complete {
+                ValidateProgress::Entry { id, hash, path, size }
+            } else {
+                ValidateProgress::PartialEntry { id, hash, path, size }
+            })
+            .await?;
+        Ok(Begun { id, hash, is_complete })
+    }
+
+    async fn end(&self, begun: Begun, path: Option<PathBuf>, looked: Result<Looked>) -> Result<Checked> {
+        let checked = self.judge(begun.hash, path, looked).await?;
         if let Checked::Looked { looked, .. } = &checked {
             let n_present = crate::report::n_bytes(&looked.present, looked.size);
-            self.progress.send(offset_event(n_present)).await?;
+            self.progress.send(begun.offset_event(n_present)).await?;
         }
-        self.progress.send(done_event(id, is_complete, &checked)).await?;
+        self.progress.send(done_event(begun.id, begun.is_complete, &checked)).await?;
         Ok(checked)
     }
 
@@ -217,7 +259,8 @@ impl<S: ValidateStore> Run<'_, S> {
             looked.findings.bad &= present.clone();
             looked.findings.unreadable &= present;
         }
-        let was_demoted = self.store.was_demoted(&hash).await?;
+        let is_partial = looked.status == EntryStatus::Partial;
+        let was_demoted = is_partial && self.store.was_demoted(&hash).await?;
         Ok(Checked::Looked { hash, path, looked, was_demoted })
     }
 }
@@ -251,7 +294,7 @@ fn note(report: &mut ValidateReport, checked: Checked) {
         Checked::Looked { hash, path, looked, was_demoted } => {
             report.n_bytes += crate::report::n_bytes(&looked.present, looked.size);
             match looked.status {
-                blob_traits::EntryStatus::Partial => report.n_partial += 1,
+                EntryStatus::Partial => report.n_partial += 1,
                 _ => report.n_complete += 1,
             }
             if was_demoted {

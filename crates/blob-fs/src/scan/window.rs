@@ -1,11 +1,14 @@
 //! Small blobs that lie close together, and are read in one go.
 
-use std::iter::Peekable;
+use std::{iter::Peekable, sync::Arc};
 
 use blob_traits::{Result, Scanned};
 use bytes::Bytes;
 
-use super::order::{InOrder, SmallRow};
+use super::{
+    buffers::Buffers,
+    order::{InOrder, SmallRow},
+};
 use crate::{
     engine::Engine,
     entry::{Entry, segment},
@@ -66,8 +69,12 @@ impl Planner {
 
 impl Window {
     /// Reads the blobs, or gives the rows back. Blocks.
-    pub(super) fn read(self, engine: &Engine) -> Result<Vec<Scanned<Entry>>, Vec<SmallRow>> {
-        let Some(bytes) = self.bytes(engine) else { return Err(self.rows) };
+    pub(super) fn read(
+        self,
+        engine: &Engine,
+        buffers: &Arc<Buffers>,
+    ) -> Result<Vec<Scanned<Entry>>, Vec<SmallRow>> {
+        let Some(bytes) = self.bytes(engine, buffers) else { return Err(self.rows) };
         let slice = |from: u64, len: u64| {
             let index = |at: u64| usize::try_from(at - self.start).unwrap_or(usize::MAX);
             bytes.slice(index(from)..index(from + len))
@@ -83,10 +90,9 @@ impl Window {
         Ok(self.rows.iter().map(blob).collect())
     }
 
-    fn bytes(&self, engine: &Engine) -> Option<Bytes> {
+    fn bytes(&self, engine: &Engine, buffers: &Arc<Buffers>) -> Option<Bytes> {
         let file = segment(engine, self.rows.first()?.segment()).ok()?;
-        let mut bytes = vec![0; usize::try_from(self.end - self.start).ok()?];
-        file.read_exact_at(&mut bytes, self.start).ok()?;
-        Some(bytes.into())
+        let len = usize::try_from(self.end - self.start).ok()?;
+        buffers.fill(len, |bytes| file.read_exact_at(bytes, self.start)).ok()
     }
 }
