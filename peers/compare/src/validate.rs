@@ -84,6 +84,7 @@ fn set(args: &Args, dir: &Path, count: u64, size: usize) -> Result<()> {
         }
     }
     let medians: Vec<_> = rounds.into_iter().map(median).collect();
+    let mib = f64::from(u32::try_from(count * size as u64 >> 20)?);
     let floor = medians.first().copied().unwrap_or_default();
     for (contender, seconds) in all.iter().zip(medians) {
         println!(
@@ -91,7 +92,7 @@ fn set(args: &Args, dir: &Path, count: u64, size: usize) -> Result<()> {
             format!("{count} x {} KiB", size >> 10),
             contender.name(),
             seconds / floor,
-            count as f64 * size as f64 / seconds / f64::from(1 << 30),
+            mib / 1024.0 / seconds,
         );
     }
     Ok(())

@@ -62,6 +62,7 @@ pub(crate) fn on_disk<S: Store + Sweep>(suite: Suite<S>, change: fn(&mut Options
         .derived(index)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "another store would have to look")]
 fn index(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(vec![dir.join("index.redb")])
 }
