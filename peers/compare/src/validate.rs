@@ -84,7 +84,7 @@ fn set(args: &Args, dir: &Path, count: u64, size: usize) -> Result<()> {
         }
     }
     let medians: Vec<_> = rounds.into_iter().map(median).collect();
-    let mib = f64::from(u32::try_from(count * size as u64 >> 20)?);
+    let mib = f64::from(u32::try_from((count * size as u64) >> 20)?);
     let floor = medians.first().copied().unwrap_or_default();
     for (contender, seconds) in all.iter().zip(medians) {
         println!(

@@ -30,7 +30,7 @@ pub(crate) struct ValidateArgs {
     #[arg(long)]
     pub(crate) repair: bool,
     /// Where lost bytes may be found: the directory of a store, HASH=FILE for a file with bytes of the blob at their
-    /// places, or bao:HASH[:RANGES]=FILE for what `bao encode` wrote
+    /// places, or bao:HASH=FILE, with ranges bao:HASH:RANGES=FILE, for what `bao encode` wrote
     #[arg(long, value_name = "SOURCE", requires = "repair")]
     #[arg(value_parser = OsStringValueParser::new().try_map(|text| From::parse(&text)))]
     pub(crate) from: Vec<From>,
