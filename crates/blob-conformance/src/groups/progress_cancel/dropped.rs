@@ -24,8 +24,6 @@ use crate::{
     groups::import::way::{Way, check_dropped, check_whole, pieces, two_ways},
 };
 
-const VALIDATION: &str = "needs validation and repair";
-
 group! {
     "progress_cancel", for S: Store;
     drop_future_at_every_await_import_bytes,
@@ -40,7 +38,6 @@ group! {
     drop_future_at_every_await_insert_complete,
     drop_future_at_every_await_delete,
     drop_future_at_every_await_set_tag,
-    drop_future_at_every_await_validate [pending VALIDATION],
     cancelled_op_releases_temp_tag_and_temp_file [needs Files],
     cancel_then_retry_succeeds,
 }

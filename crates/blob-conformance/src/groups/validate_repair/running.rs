@@ -28,7 +28,7 @@ group! {
     validate_event_grammar,
     validate_abort_event_on_fatal,
     validate_receiver_dropped_stops_promptly,
-    validate_drop_future_at_every_await,
+    drop_future_at_every_await_validate,
 }
 
 /// How long a run may go on when nobody wants it any more.
@@ -331,7 +331,7 @@ async fn validate_receiver_dropped_stops_promptly<S: Store + ScanBlobs>(
 }
 
 /// That nothing goes on or stays open is what every trial is looked at for.
-async fn validate_drop_future_at_every_await<S: Store + ScanBlobs>(trial: &Trial<S>, store: S) -> Outcome {
+async fn drop_future_at_every_await_validate<S: Store + ScanBlobs>(trial: &Trial<S>, store: S) -> Outcome {
     let samples = [Sample::new(1000), Sample::new(100_000), Sample::numbered(trial.large(), 2)];
     import(&store, &samples).await?;
     Sample::numbered(100_000, 1).write(&store, &group_ranges(0..2)).await?;
