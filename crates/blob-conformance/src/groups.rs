@@ -24,6 +24,7 @@ pub mod validate_repair;
 /// All groups.
 pub fn all<S: FullStore>() -> Vec<Group<S>> {
     let mut groups = core();
+    groups.push(import::validated::group());
     groups.push(gc::group());
     groups.push(validate_repair::group());
     groups.push(consistency_check::repaired::group());

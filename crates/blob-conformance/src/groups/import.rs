@@ -8,6 +8,7 @@ pub mod race;
 pub mod reference;
 pub mod stream;
 pub mod tagged;
+pub mod validated;
 pub(super) mod way;
 
 use blob_traits::Store;

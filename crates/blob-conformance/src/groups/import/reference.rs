@@ -16,8 +16,6 @@ use bytes::Bytes;
 use super::{file::age, way::check_whole};
 use crate::{Failure, Outcome, Sample, Trial, case::group};
 
-const VALIDATION: &str = "needs validation and repair";
-
 group! {
     "import", for S: Store;
     import_file_reference_uses_no_store_space_when_supported [needs References],
@@ -27,7 +25,6 @@ group! {
     import_file_reference_then_source_modified_under_open_reader_never_wrong_bytes [needs References],
     import_file_reference_then_source_grown_never_longer,
     import_file_reference_then_source_deleted_notfound [needs References],
-    import_file_reference_then_source_deleted_status_downgraded_by_validate [pending VALIDATION],
     import_file_reference_then_source_replaced_by_other_inode_detected [needs References],
     import_file_reference_then_source_replaced_by_copy_right_bytes_or_error [needs References],
     import_file_reference_survives_reopen [needs References Persistence],
