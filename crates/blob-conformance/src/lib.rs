@@ -47,6 +47,7 @@ mod harm;
 mod harmed;
 mod harness;
 mod home;
+mod interrupted;
 mod ledger;
 mod manifest;
 pub mod model;

@@ -2,6 +2,7 @@
 
 pub mod growth;
 pub mod history;
+pub mod interrupted;
 pub mod kept;
 pub mod options;
 pub mod races;
@@ -21,7 +22,6 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{Failure, Group, Outcome, Sample};
 
-const CRASHES: &str = "needs the crash simulator";
 const COMPACTION: &str = "needs compaction as a capability of its own; blob-fs measures its own";
 
 pub mod pending {
@@ -29,12 +29,11 @@ pub mod pending {
 
     use blob_traits::{Store, Sweep};
 
-    use super::{COMPACTION, CRASHES};
+    use super::COMPACTION;
     use crate::case::group;
 
     group! {
         "gc", for S: Store, Sweep;
-        gc_kill_at_every_io_op_no_live_loss_next_gc_finishes [pending CRASHES],
         gc_reclaims_disk_space_measured [pending COMPACTION],
     }
 }
@@ -50,6 +49,7 @@ pub fn group<S: Store + Sweep>() -> Group<S> {
         .and(options::group())
         .and(reasons::group())
         .and(history::group())
+        .and(interrupted::group())
         .and(pending::group())
 }
 

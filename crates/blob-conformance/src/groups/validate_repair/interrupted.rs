@@ -3,7 +3,6 @@
 use std::{
     io::Cursor,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use blob_traits::{BlobStatus, EntryStatus, Error, FullStore, Hash, Map, MapExt, Progress};
@@ -11,11 +10,12 @@ use blob_validate::{BaoStream, Outcome as Left, RepairProgress, Source, Validate
 
 use super::{assert_complete, import, repaired, validated, with_sources};
 use crate::{
-    Fault, GROUP, Kill, Lasts, Operations, Outcome, Sample, Trial,
+    Failure, GROUP, Home, Lasts, Outcome, Sample, Trial,
     case::group,
     drop_at_every_await,
-    harm::{Harm, Harmful, harmed, harmed_in},
+    harm::{Harm, Harmful, harmed_in},
     harmed::Harmed,
+    interrupted::{Work, fail_at_every_op, kill_at_any_time},
     ledger::everything_verifies,
 };
 
@@ -24,13 +24,10 @@ group! {
     repair_event_grammar,
     repair_receiver_dropped_stops_promptly,
     repair_drop_future_at_every_await,
-    repair_kill_at_every_io_op_idempotent [needs Faults Persistence Durability],
-    repair_that_fails_at_any_io_op_is_finished_by_the_next [needs Faults Persistence Durability],
+    repair_kill_at_every_io_op_idempotent [needs Faults Files Persistence Durability],
+    repair_that_fails_at_any_io_op_is_finished_by_the_next [needs Faults Files Persistence Durability],
     repair_killed_at_any_time_is_finished_by_the_next [needs Files Persistence Durability],
 }
-
-/// No repair of these cases does more operations of one kind.
-const MOST: u64 = 300;
 
 /// Everybody has these blobs.
 fn from_memory(samples: &[Sample]) -> Source {
@@ -189,88 +186,61 @@ async fn repair_drop_future_at_every_await<S: FullStore>(_: &Trial<S>, store: S)
     Ok(())
 }
 
-/// Lets operation 1, 2, 3, ... of a repair fail; ends the store as a kill would; and repairs again.
-async fn fail_at_every_op<S: FullStore>(trial: &Trial<S>, mut store: S, lasts: Lasts) -> Outcome {
-    let (faults, mut number) = (trial.faults()?, 0);
-    for what in [Operations::Writes, Operations::Syncs] {
-        let mut n_fired = 0;
-        for at in 1..=MOST {
-            number += 1;
-            let harms = harms(trial, number);
-            let samples = samples(&harms);
-            import(&store, &samples).await?;
-            let harmed = harmed(trial, store, &harms).await?;
-            faults.arm(Fault { at, what, lasts, errno: 5 });
-            let report = repaired(&harmed, vec![from_memory(&samples)]).await;
-            let has_fired = faults.has_fired();
-            trial.abandon(harmed.into_inner());
-            faults.disarm();
-            store = trial.open_when_free(trial.home()).await?;
-            if !has_fired {
-                assert!(report?.is_clean(), "nothing failed");
-            }
-            assert_sound_is_kept(&store, &harms).await.map_err(|e| format!("{what:?} {at}: {e:?}"))?;
-            let report = repaired(&store, vec![from_memory(&samples)]).await?;
-            assert!(report.is_clean(), "{what:?} {at}: {report:?}");
-            for sample in &samples {
-                assert_complete(&store, sample).await?;
-            }
-            store.delete(samples.iter().map(|sample| sample.hash).collect()).await?;
-            if !has_fired {
-                break;
-            }
-            n_fired += 1;
-        }
-        assert!((1..MOST).contains(&n_fired), "{n_fired} operations failed");
+/// Repairs that everybody helps with.
+struct Repairing<'a, S> {
+    trial: &'a Trial<S>,
+    /// How many times three blobs are harmed for each of them.
+    n_harms: u64,
+}
+
+impl<S: FullStore> Work<S> for Repairing<'_, S> {
+    type Scene = Vec<Harmful>;
+
+    fn scene(&self, number: u64) -> Vec<Harmful> {
+        (0..self.n_harms).flat_map(|which| harms(self.trial, number * self.n_harms + which)).collect()
     }
+
+    async fn set_up(&self, home: &Home, store: S, scene: &Vec<Harmful>) -> Result<S, Failure> {
+        import(&store, &samples(scene)).await?;
+        Ok(harmed_in(self.trial, home, store, scene).await?.into_inner())
+    }
+
+    async fn act(&self, store: &S, scene: &Vec<Harmful>) -> Outcome {
+        let report = repaired(store, vec![from_memory(&samples(scene))]).await?;
+        if report.is_clean() { Ok(()) } else { Err(format!("{report:?}").into()) }
+    }
+
+    async fn check(&self, store: &S, scene: &Vec<Harmful>) -> Outcome {
+        assert_sound_is_kept(store, scene).await?;
+        self.act(store, scene).await?;
+        let samples = samples(scene);
+        for sample in &samples {
+            assert_complete(store, sample).await?;
+        }
+        Ok(store.delete(samples.iter().map(|sample| sample.hash).collect()).await?)
+    }
+}
+
+async fn fail_repair_at_every_op<S: FullStore>(trial: &Trial<S>, store: S, lasts: Lasts) -> Outcome {
+    let store = fail_at_every_op(trial, store, lasts, &Repairing { trial, n_harms: 1 }).await?;
     assert!(validated(&store).await?.is_clean());
     everything_verifies(&store).await
 }
 
-/// From one operation on nothing gets through any more, as if the process had ended there.
 async fn repair_kill_at_every_io_op_idempotent<S: FullStore>(trial: &Trial<S>, store: S) -> Outcome {
-    fail_at_every_op(trial, store, Lasts::UntilDisarmed).await
+    fail_repair_at_every_op(trial, store, Lasts::UntilDisarmed).await
 }
 
 async fn repair_that_fails_at_any_io_op_is_finished_by_the_next<S: FullStore>(
     trial: &Trial<S>,
     store: S,
 ) -> Outcome {
-    fail_at_every_op(trial, store, Lasts::Once).await
+    fail_repair_at_every_op(trial, store, Lasts::Once).await
 }
 
 async fn repair_killed_at_any_time_is_finished_by_the_next<S: FullStore>(
     trial: &Trial<S>,
     store: S,
 ) -> Outcome {
-    let all = |round| (0..8).flat_map(|which| harms(trial, 16 * round + 2 * which)).collect::<Vec<_>>();
-    if let Some(victim) = trial.victim() {
-        let store = trial.open(&victim.home()).await?;
-        victim.acknowledge("begin")?;
-        repaired(&store, vec![from_memory(&samples(&all(victim.round)))]).await?;
-        return Ok(());
-    }
-    drop(store);
-    let (home, mut dice) = (trial.other_home("killed"), trial.dice());
-    for round in 0..4 {
-        let harms = all(round);
-        let samples = samples(&harms);
-        let store = trial.open(&home).await?;
-        import(&store, &samples).await?;
-        let store = harmed_in(trial, &home, store, &harms).await?.into_inner();
-        store.shutdown().await?;
-        trial.abandon(store);
-        let delay = Duration::from_micros(dice.below(30_000));
-        trial.run_and_kill(&home, &Kill { round, after: 1, delay })?;
-        let store = trial.open(&home).await?;
-        assert_sound_is_kept(&store, &harms).await?;
-        let report = repaired(&store, vec![from_memory(&samples)]).await?;
-        assert!(report.is_clean(), "{report:?}");
-        for sample in &samples {
-            assert_complete(&store, sample).await?;
-        }
-        store.shutdown().await?;
-        trial.abandon(store);
-    }
-    Ok(())
+    kill_at_any_time(trial, store, &Repairing { trial, n_harms: 8 }).await
 }
