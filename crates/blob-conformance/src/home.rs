@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt, fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -95,13 +96,23 @@ impl Home {
     /// How many bytes the files of the store have together, as far as they can be seen: what a store takes up. Holes
     /// count as bytes.
     pub fn stored_bytes(&self) -> u64 {
+        self.total(fs::Metadata::len)
+    }
+
+    /// How many bytes the file system has set aside for the files of the store. Holes count for nothing.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.total(|metadata| metadata.blocks() * 512)
+    }
+
+    /// What the files of the store have together of something.
+    fn total(&self, of: impl Fn(&fs::Metadata) -> u64) -> u64 {
         let mut total = 0;
         let mut open = vec![self.dir.clone()];
         while let Some(at) = open.pop() {
             for entry in fs::read_dir(at).into_iter().flatten().flatten() {
                 match entry.metadata() {
                     Ok(metadata) if metadata.is_dir() => open.push(entry.path()),
-                    Ok(metadata) => total += metadata.len(),
+                    Ok(metadata) => total += of(&metadata),
                     // removed meanwhile
                     Err(_) => {}
                 }

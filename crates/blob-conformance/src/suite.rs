@@ -22,6 +22,7 @@ pub(crate) type Opener<S> = Arc<dyn Fn(Home) -> Opening<S> + Send + Sync>;
 /// No trial takes so long; a deep one may.
 const TRIAL_LIMIT: Duration = Duration::from_mins(2);
 
+type Compacting<S> = Arc<dyn Fn(S) -> Opening<()> + Send + Sync>;
 type Leftovers = fn(&Path) -> io::Result<Vec<String>>;
 type Derived = fn(&Path) -> io::Result<Vec<PathBuf>>;
 
@@ -42,6 +43,7 @@ pub(crate) struct Backend<S> {
     pub(crate) thresholds: Arc<[u64]>,
     pub(crate) leftovers: Option<Leftovers>,
     pub(crate) derived: Option<Derived>,
+    pub(crate) compact: Option<Compacting<S>>,
 }
 
 /// How a store is looked at and closed when its trial is over.
@@ -80,6 +82,7 @@ impl<S: Clone + Send + Sync + TempTags + Lifecycle + 'static> Suite<S> {
             thresholds: Arc::default(),
             leftovers: None,
             derived: None,
+            compact: None,
         };
         Self { cases: Vec::new(), waived: BTreeMap::new(), trial_limit: TRIAL_LIMIT, backend }
     }
@@ -128,6 +131,16 @@ impl<S: Clone + Send + Sync + TempTags + Lifecycle + 'static> Suite<S> {
         self
     }
 
+    /// Says how a store gives back what deleted blobs take up, where it does not do so at once.
+    #[must_use]
+    pub fn compacts<F>(mut self, compact: impl Fn(S) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        self.backend.compact = Some(Arc::new(move |store| Box::pin(compact(store))));
+        self
+    }
+
     /// Tells what lies below a home's directory that should not once the store is closed: temporary files, say.
     #[must_use]
     pub fn leftovers(mut self, find: Leftovers) -> Self {
@@ -168,6 +181,7 @@ impl<S> Clone for Backend<S> {
             thresholds: self.thresholds.clone(),
             leftovers: self.leftovers,
             derived: self.derived,
+            compact: self.compact.clone(),
         }
     }
 }

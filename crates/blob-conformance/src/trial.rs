@@ -17,7 +17,7 @@ use crate::{
     Capability, Dice, Failure, Home,
     home::Faults,
     panics,
-    suite::{Backend, End},
+    suite::{Backend, End, Opening},
 };
 
 const BOUNDARY_SIZES: [u64; 13] =
@@ -221,6 +221,11 @@ impl<S> Trial<S> {
         let find =
             self.backend.derived.ok_or_else(|| Failure::skipped("the backend names no derived files"))?;
         Ok(find(home.dir())?)
+    }
+
+    /// What gives back the space of deleted blobs, where the backend says how. It does nothing before it is awaited.
+    pub(crate) fn compacted(&self, store: S) -> Option<Opening<()>> {
+        self.backend.compact.as_ref().map(|compact| compact(store))
     }
 
     /// What makes the file system below the store fail.

@@ -5,7 +5,8 @@ mod backends;
 use std::process::ExitCode;
 
 use blob_conformance::{Harness, Suite};
-use blob_fs::{Durability, FsStore, Options};
+use blob_fs::{CompactOptions, Durability, FsStore, Options};
+use blob_traits::Result;
 
 fn main() -> ExitCode {
     Harness::new()
@@ -18,5 +19,10 @@ fn main() -> ExitCode {
 }
 
 fn suite(name: &str, change: fn(&mut Options)) -> Suite<FsStore> {
-    backends::on_disk(Suite::new(name, move |home| backends::open_fs(home, change)), change)
+    let suite = Suite::new(name, move |home| backends::open_fs(home, change));
+    backends::on_disk(suite, change).compacts(compacted)
+}
+
+async fn compacted(store: FsStore) -> Result<()> {
+    store.compact(CompactOptions::default()).await.map(drop)
 }

@@ -9,6 +9,7 @@ pub mod races;
 pub mod reading;
 pub mod reasons;
 pub mod rounds;
+pub mod space;
 pub mod temp_tags;
 
 use std::{
@@ -22,22 +23,6 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{Failure, Group, Outcome, Sample};
 
-const COMPACTION: &str = "needs compaction as a capability of its own; blob-fs measures its own";
-
-pub mod pending {
-    //! What cannot be shown yet.
-
-    use blob_traits::{Store, Sweep};
-
-    use super::COMPACTION;
-    use crate::case::group;
-
-    group! {
-        "gc", for S: Store, Sweep;
-        gc_reclaims_disk_space_measured [pending COMPACTION],
-    }
-}
-
 /// The cases of this group.
 pub fn group<S: Store + Sweep>() -> Group<S> {
     kept::group()
@@ -50,7 +35,7 @@ pub fn group<S: Store + Sweep>() -> Group<S> {
         .and(reasons::group())
         .and(history::group())
         .and(interrupted::group())
-        .and(pending::group())
+        .and(space::group())
 }
 
 /// Deletes what nothing keeps, be it everything.

@@ -6,7 +6,7 @@ use std::{
     fs,
     future::{Ready, ready},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -59,11 +59,7 @@ pub(crate) fn on_disk<S: Store + Sweep>(suite: Suite<S>, change: fn(&mut Options
     suite
         .thresholds([options.inline_max, options.partial_memory_max])
         .leftovers(temporary_files)
-        .derived(index)
-}
-
-fn index(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(vec![dir.join("index.redb")])
+        .derived(|dir| Ok(vec![dir.join("index.redb")]))
 }
 
 fn temporary_files(dir: &Path) -> io::Result<Vec<String>> {
