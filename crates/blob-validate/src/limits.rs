@@ -24,7 +24,8 @@ pub(crate) struct Limits {
     rate: Option<NonZeroU64>,
     budget: Budget,
     begun: Instant,
-    n_bytes: AtomicU64,
+    n_admitted: AtomicU64,
+    n_begun: AtomicU64,
 }
 
 impl Limits {
@@ -37,13 +38,14 @@ impl Limits {
             rate: options.rate,
             budget: options.budget,
             begun: Instant::now(),
-            n_bytes: AtomicU64::new(0),
+            n_admitted: AtomicU64::new(0),
+            n_begun: AtomicU64::new(0),
         }
     }
 
     /// Waits until so many bytes may be read. The answer is held meanwhile.
     pub(crate) async fn admit(&self, n_bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let before = self.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+        let before = self.n_admitted.fetch_add(n_bytes, Ordering::Relaxed);
         if let Some(rate) = self.rate {
             let due = Duration::from_nanos(nanos(before, rate));
             sleep_until(self.begun + due).await;
@@ -51,9 +53,15 @@ impl Limits {
         self.slots.clone().acquire_owned().await.ok()
     }
 
-    /// Whether nothing more is to be begun.
+    /// Takes note that complete blobs with so many bytes are going to be looked at.
+    pub(crate) fn begin(&self, n_bytes: u64) {
+        self.n_begun.fetch_add(n_bytes, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more is to be begun. Of partial blobs, what has been read counts.
     pub(crate) fn is_spent(&self) -> bool {
-        self.budget.n_bytes.is_some_and(|limit| self.n_bytes.load(Ordering::Relaxed) >= limit)
+        let n_bytes = self.n_begun.load(Ordering::Relaxed).max(self.n_admitted.load(Ordering::Relaxed));
+        self.budget.n_bytes.is_some_and(|limit| n_bytes >= limit)
             || self.budget.time.is_some_and(|limit| self.begun.elapsed() >= limit)
     }
 }
@@ -84,6 +92,9 @@ mod tests {
         drop(limits.admit(9).await);
         assert!(!limits.is_spent());
         drop(limits.admit(1).await);
+        assert!(limits.is_spent());
+        let limits = Limits::new(&ValidateOptions { budget, ..ValidateOptions::default() });
+        limits.begin(10);
         assert!(limits.is_spent());
         let budget = Budget { time: Some(Duration::from_secs(5)), ..Budget::default() };
         let limits = Limits::new(&ValidateOptions { budget, ..ValidateOptions::default() });

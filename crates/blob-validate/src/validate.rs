@@ -129,7 +129,9 @@ impl<S: ValidateStore> Run<'_, S> {
                     report.ended = Ended::BudgetSpent;
                     has_more = false;
                 } else if let Some(batch) = batches.next().await {
-                    running.push(self.check_batch(batch?));
+                    let batch = batch?;
+                    self.limits.begin(batch.iter().map(complete_bytes).sum());
+                    running.push(self.check_batch(batch));
                 } else {
                     has_more = false;
                 }
@@ -262,6 +264,15 @@ impl<S: ValidateStore> Run<'_, S> {
         let is_partial = looked.status == EntryStatus::Partial;
         let was_demoted = is_partial && self.store.was_demoted(&hash).await?;
         Ok(Checked::Looked { hash, path, looked, was_demoted })
+    }
+}
+
+/// The bytes of a blob that is complete; what a partial one has is not known yet.
+fn complete_bytes<E: MapEntry>(blob: &Scanned<E>) -> u64 {
+    match blob {
+        Scanned::Whole { data, .. } => data.len() as u64,
+        Scanned::Entry { entry, .. } if entry.is_complete() => entry.size().value(),
+        Scanned::Entry { .. } => 0,
     }
 }
 
