@@ -218,7 +218,10 @@ fn with_path(entry: Entry) -> Scanned<Entry> {
 async fn entry(store: &FsStore, hash: Hash) -> Result<Option<Entry>> {
     match store.get(&hash).await {
         Err(Error::Damaged { .. }) => store.unreadable(hash),
-        other => other,
+        Err(e @ Error::Closed) => Err(e),
+        // What keeps one blob from being opened says nothing of the others.
+        Err(e) => store.unreadable(hash)?.map(Some).ok_or(e),
+        found => found,
     }
 }
 

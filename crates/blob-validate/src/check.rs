@@ -187,7 +187,7 @@ fn look_at_top<E: MapEntry>(entry: &E, size: u64, only: Option<&ChunkRanges>, wa
     };
     top.stored_len = pieces.stored_len().ok().flatten();
     let mut open = vec![(whole, *entry.hash().as_bytes())];
-    let mut inspection = Inspection::new(&mut pieces, &mut top.findings).only(only).watched(watch);
+    let mut inspection = Inspection::new(&mut pieces, &mut top.findings).there(only).watched(watch);
     while let Some((tree, expected)) = open.pop() {
         if size <= PART {
             inspection.run(&tree, &expected)?;
@@ -209,7 +209,7 @@ fn look_at_part<E: MapEntry>(
     let mut findings = Findings::default();
     match Opened::new(entry, ReadAhead::Window) {
         Ok(mut pieces) => Inspection::new(&mut pieces, &mut findings)
-            .only(only)
+            .there(only)
             .watched(watch)
             .run(&part.tree, &part.expected)?,
         Err(e) => findings.lose(&part.tree, e)?,

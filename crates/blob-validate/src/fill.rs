@@ -34,6 +34,9 @@ use crate::{
 /// How much is gathered before it is written, in bytes of the blob.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// What came from a source, and what kept more from coming.
+pub(crate) type Filled = (Fetched, Option<Error>);
+
 /// Gets what a source has of the wanted chunks of a blob into its entry.
 ///
 /// # Errors
@@ -44,11 +47,11 @@ pub(crate) async fn fill_from<S: MapMut>(
     source: &Source,
     wanted: &ChunkRanges,
     on_bytes: &(impl Fn(u64) -> Result<()> + Sync),
-) -> Result<Fetched> {
+) -> Result<Filled> {
     let (hash, size) = (entry.hash(), entry.size().value());
     let wanted = &source.may_have(&hash, wanted);
     if wanted.is_empty() {
-        return Ok(Fetched::default());
+        return Ok(Filled::default());
     }
     match &source.kind {
         Kind::Store(find) => match find(hash).await? {
@@ -56,7 +59,7 @@ pub(crate) async fn fill_from<S: MapMut>(
             Some((its_size, open)) if its_size == size => {
                 fill_from_pieces(entry, wanted.clone(), open, on_bytes).await
             }
-            _ => Ok(Fetched::default()),
+            _ => Ok(Filled::default()),
         },
         Kind::File { hash: its, path } if *its == hash => {
             let (path, ours) = (path.clone(), entry.clone());
@@ -66,10 +69,10 @@ pub(crate) async fn fill_from<S: MapMut>(
             });
             fill_from_pieces(entry, wanted.clone(), open, on_bytes).await
         }
-        Kind::File { .. } => Ok(Fetched::default()),
+        Kind::File { .. } => Ok(Filled::default()),
         Kind::Stream(find) => match find(hash, size, wanted.clone()).await? {
             Some(stream) => fill_from_stream(store, hash, size, wanted, stream).await,
-            None => Ok(Fetched::default()),
+            None => Ok(Filled::default()),
         },
     }
 }
@@ -79,12 +82,12 @@ async fn fill_from_pieces<E: MapEntryMut>(
     wanted: ChunkRanges,
     open: impl FnOnce() -> Result<Box<dyn Pieces>> + Send + 'static,
     on_bytes: &(impl Fn(u64) -> Result<()> + Sync),
-) -> Result<Fetched> {
+) -> Result<Filled> {
     let (hash, size) = (entry.hash(), entry.size().value());
     let mut writer = entry.batch_writer().await?;
     let alive = Alive::default();
     let watch = alive.watch();
-    let fetched = unblock(move || {
+    let filled = unblock(move || {
         let mut pieces = open()?;
         let mut filler = Filler::new(&mut writer, size, &watch);
         let looked = Inspection::new(&mut *pieces, &mut filler)
@@ -92,13 +95,14 @@ async fn fill_from_pieces<E: MapEntryMut>(
             .watched(&watch)
             .run(&Subtree::whole(size), hash.as_bytes());
         let written = filler.flush();
-        let fetched = filler.fetched;
+        let (fetched, failed) = (filler.fetched, filler.failed.take());
         block_on(writer.sync())?;
-        looked.and(written).map(|()| fetched)
+        looked.and(written)?;
+        Ok((fetched, failed))
     })
     .await?;
-    on_bytes(fetched.n_bytes)?;
-    Ok(fetched)
+    on_bytes(filled.0.n_bytes)?;
+    Ok(filled)
 }
 
 async fn fill_from_stream<S: MapMut>(
@@ -107,12 +111,13 @@ async fn fill_from_stream<S: MapMut>(
     size: u64,
     wanted: &ChunkRanges,
     stream: BaoStream,
-) -> Result<Fetched> {
+) -> Result<Filled> {
     let n_read = Arc::new(AtomicU64::new(0));
     let reader = TokioStreamReader::new(Counted { inner: stream, n_read: n_read.clone() });
     store.import_bao(hash, size, wanted.clone(), reader).await?;
     let n_bytes = crate::report::n_bytes(wanted, size);
-    Ok(Fetched { n_bytes, n_hash_bytes: n_read.load(Ordering::Relaxed).saturating_sub(n_bytes) })
+    let n_hash_bytes = n_read.load(Ordering::Relaxed).saturating_sub(n_bytes);
+    Ok((Fetched { n_bytes, n_hash_bytes }, None))
 }
 
 /// Writes what is proved.
@@ -123,11 +128,31 @@ struct Filler<'a, W> {
     batch: Vec<BaoContentItem>,
     batch_bytes: usize,
     fetched: Fetched,
+    /// The first thing that could not be read.
+    failed: Option<Error>,
 }
 
 impl<'a, W: BaoBatchWriter> Filler<'a, W> {
     fn new(writer: &'a mut W, size: u64, watch: &'a Watch) -> Self {
-        Self { writer, watch, size, batch: Vec::new(), batch_bytes: 0, fetched: Fetched::default() }
+        Self {
+            writer,
+            watch,
+            size,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            fetched: Fetched::default(),
+            failed: None,
+        }
+    }
+
+    fn push(&mut self, item: BaoContentItem, len: usize) -> Result<()> {
+        self.batch.push(item);
+        self.batch_bytes += len;
+        if self.batch_bytes >= BATCH_BYTES {
+            self.watch.check()?;
+            self.flush()?;
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -140,27 +165,22 @@ impl<'a, W: BaoBatchWriter> Filler<'a, W> {
 impl<W: BaoBatchWriter> Visit for Filler<'_, W> {
     fn parent(&mut self, parent: Parent, _: Origin) -> Result<()> {
         self.fetched.n_hash_bytes += 64;
-        self.batch.push(parent.into());
-        Ok(())
+        self.push(parent.into(), 64)
     }
 
     fn group(&mut self, offset: u64, data: Bytes) -> Result<()> {
-        self.fetched.n_bytes += data.len() as u64;
-        self.batch_bytes += data.len();
-        self.batch.push(Leaf { offset, data }.into());
-        if self.batch_bytes >= BATCH_BYTES {
-            self.watch.check()?;
-            self.flush()?;
-        }
-        Ok(())
+        let len = data.len();
+        self.fetched.n_bytes += len as u64;
+        self.push(Leaf { offset, data }.into(), len)
     }
 
     /// The source does not have it either.
     fn lost(&mut self, _: Range<ChunkNum>, why: Lost) -> Result<()> {
         match why {
-            Lost::Unreadable(error) => Err(error),
-            Lost::Mismatch | Lost::Missing(_) | Lost::NoPair => Ok(()),
+            Lost::Unreadable(error) => drop(self.failed.get_or_insert(error)),
+            Lost::Mismatch | Lost::Missing(_) | Lost::NoPair => {}
         }
+        Ok(())
     }
 }
 

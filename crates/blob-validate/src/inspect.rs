@@ -72,6 +72,8 @@ pub(crate) struct Inspection<'a, V> {
     visitor: &'a mut V,
     /// What is looked at; `None` is everything.
     only: Option<&'a ChunkRanges>,
+    /// What there is of a partial blob, whose size may be no more than a claim; `None` for all of it.
+    there: Option<&'a ChunkRanges>,
     watch: Option<&'a Watch>,
     computed: Computed,
     /// What kept something from being read, until it is told.
@@ -119,12 +121,25 @@ impl Sum {
 
 impl<'a, V: Visit> Inspection<'a, V> {
     pub(crate) fn new(pieces: &'a mut dyn Pieces, visitor: &'a mut V) -> Self {
-        Self { pieces, visitor, only: None, watch: None, computed: Computed::default(), failure: None }
+        Self {
+            pieces,
+            visitor,
+            only: None,
+            there: None,
+            watch: None,
+            computed: Computed::default(),
+            failure: None,
+        }
     }
 
     /// Looks at these chunks alone.
     pub(crate) fn only(self, ranges: Option<&'a ChunkRanges>) -> Self {
         Self { only: ranges, ..self }
+    }
+
+    /// Looks at what there is of a partial blob.
+    pub(crate) fn there(self, ranges: Option<&'a ChunkRanges>) -> Self {
+        Self { only: ranges, there: ranges, ..self }
     }
 
     /// Ends with [`Error::Cancelled`] once nobody waits any more.
@@ -278,6 +293,9 @@ impl<'a, V: Visit> Inspection<'a, V> {
 
     /// Hashes all bytes below.
     fn hash(&mut self, tree: &Subtree) -> Result<Sum> {
+        if self.there.is_some_and(|there| !tree.touches(there)) {
+            return Ok(Sum::Missing);
+        }
         let Some((parent, [left, right])) = tree.split() else {
             return Ok(match self.read(tree)? {
                 Ok(bytes) => Sum::Is(cv(tree, &bytes)),
@@ -301,7 +319,7 @@ fn pair_of(left: &Cv, right: &Cv) -> Pair {
 }
 
 /// Lets what concerns the store as a whole end the work.
-fn of_this_blob<T>(result: Result<T>) -> Result<Result<T>> {
+pub(crate) fn of_this_blob<T>(result: Result<T>) -> Result<Result<T>> {
     match result {
         Err(e @ (Error::Closed | Error::Cancelled)) => Err(e),
         other => Ok(other),

@@ -19,8 +19,9 @@
 //!
 //! A blob is proved from its root down, in chunk groups of 16 KiB. Where a pair of its tree is damaged it can mostly be told
 //! what it was: the hash of each of its sides is stored in the pair below once more, in other words, and follows from the bytes
-//! below. So damage to the tree alone costs no data, damage to the data costs the groups that it hits, and only where
-//! a pair, the one below it on the same side, and a group below that are damaged all three is more lost than was hit.
+//! below. So damage to the tree alone costs no data, and damage to the data costs the groups that it hits. More is lost only
+//! where the same side of a pair is damaged in all places that tell it: in the pair, in the one below it if there is one, and in the
+//! bytes. Then nothing below that pair can be proved.
 //!
 //! # Example
 //!

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,6 +16,9 @@ use tokio::{
 
 use crate::{Budget, ValidateOptions};
 
+/// No machine gains from more.
+const MAX_JOBS: usize = 1024;
+
 /// The limits of a run.
 #[derive(Debug)]
 pub(crate) struct Limits {
@@ -24,6 +27,8 @@ pub(crate) struct Limits {
     rate: Option<NonZeroU64>,
     budget: Budget,
     begun: Instant,
+    /// When the next bytes may be read.
+    next: Mutex<Instant>,
     n_admitted: AtomicU64,
     n_begun: AtomicU64,
 }
@@ -31,13 +36,14 @@ pub(crate) struct Limits {
 impl Limits {
     pub(crate) fn new(options: &ValidateOptions) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, Into::into);
-        let jobs = options.jobs.map_or_else(cores, Into::into).min(Semaphore::MAX_PERMITS);
+        let jobs = options.jobs.map_or_else(cores, Into::into).min(MAX_JOBS);
         Self {
             jobs,
             slots: Arc::new(Semaphore::new(jobs)),
             rate: options.rate,
             budget: options.budget,
             begun: Instant::now(),
+            next: Mutex::new(Instant::now()),
             n_admitted: AtomicU64::new(0),
             n_begun: AtomicU64::new(0),
         }
@@ -45,10 +51,16 @@ impl Limits {
 
     /// Waits until so many bytes may be read. The answer is held meanwhile.
     pub(crate) async fn admit(&self, n_bytes: u64) -> Option<OwnedSemaphorePermit> {
-        let before = self.n_admitted.fetch_add(n_bytes, Ordering::Relaxed);
+        self.n_admitted.fetch_add(n_bytes, Ordering::Relaxed);
         if let Some(rate) = self.rate {
-            let due = Duration::from_nanos(nanos(before, rate));
-            sleep_until(self.begun + due).await;
+            let due = {
+                let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+                // A slow stretch earns nothing for later.
+                let due = (*next).max(Instant::now());
+                *next = due + Duration::from_nanos(nanos(n_bytes, rate));
+                due
+            };
+            sleep_until(due).await;
         }
         self.slots.clone().acquire_owned().await.ok()
     }

@@ -23,7 +23,7 @@ const MAX_TRIES: u32 = 3;
 /// - Lost ranges are fetched from the sources, in their order: only those ranges and the pairs above them are read, and
 ///   nothing is written that is not proved by the hash. A blob that is whole then becomes complete.
 /// - What an earlier repair has left partial is completed as well, as far as the sources go.
-/// - What the system fails to read may be sound: it is left as it is, unless there are sources.
+/// - What the system fails to read may be sound: it is left as it is, unless a source has the blob.
 ///
 /// A file of a user's that the store refers to is never touched. Each blob is repaired by itself, in steps that each are atomic
 /// and durable: a run can be interrupted at any point and repeated. Readers and writers are not held up.
@@ -35,8 +35,8 @@ pub async fn repair<S: RepairStore>(
     options: RepairOptions,
     progress: Progress<RepairProgress>,
 ) -> Result<RepairReport> {
+    let found = validate(store, options.validate.clone(), progress.map(RepairProgress::Validate)).await?;
     let limits = Limits::new(&options.validate);
-    let found = validate(store, options.validate, progress.map(RepairProgress::Validate)).await?;
     let mut hashes: Vec<Hash> = found.damaged.iter().map(|blob| blob.hash).collect();
     hashes.extend(&found.demoted);
     hashes.sort_unstable();
@@ -100,7 +100,8 @@ impl<S: RepairStore> Repair<'_, S> {
         for _ in 0..MAX_TRIES {
             let Some(entry) = store.get(&self.hash).await? else { return Ok(Outcome::Vanished) };
             let looked = look_at(store, &entry, self.limits, |_| Ok(())).await?;
-            let lost = self.lost(&looked);
+            let lost = self.lost(&looked).await;
+            let is_left = !(&looked.findings.unreadable - &lost).is_empty();
             if looked.findings.unreadable != ChunkRanges::empty() && lost.is_empty() && !looked.has_bad_tree()
             {
                 return Ok(Outcome::Unreadable);
@@ -119,7 +120,10 @@ impl<S: RepairStore> Repair<'_, S> {
             let damage = Damage { lost: lost.clone(), mended: looked.findings.mended };
             let Some(entry) = store.demote(entry, damage).await? else { continue };
             let wanted = if was_demoted { ChunkRanges::all() } else { lost };
-            return self.fill_and_complete(entry, wanted).await;
+            return Ok(match self.fill_and_complete(entry, wanted).await? {
+                Outcome::Complete if is_left => Outcome::Unreadable,
+                outcome => outcome,
+            });
         }
         Ok(Outcome::Failed(ErrorInfo {
             code: "busy".to_owned(),
@@ -129,10 +133,15 @@ impl<S: RepairStore> Repair<'_, S> {
         }))
     }
 
-    /// What is to be taken back. What cannot be read is, where it may be found elsewhere.
-    fn lost(&self, looked: &Looked) -> ChunkRanges {
-        let bad = looked.findings.bad.clone();
-        if self.sources.is_empty() { bad } else { bad | looked.findings.unreadable.clone() }
+    /// What is to be taken back. What cannot be read is, where a source has the blob.
+    async fn lost(&self, looked: &Looked) -> ChunkRanges {
+        let mut lost = looked.findings.bad.clone();
+        if !looked.findings.unreadable.is_empty() {
+            for source in self.sources {
+                lost |= source.has(&self.hash, looked.size, &looked.findings.unreadable).await;
+            }
+        }
+        lost
     }
 
     /// A partial blob in which nothing is wrong: what is missing of it was taken back earlier, or it is whole.
@@ -155,9 +164,10 @@ impl<S: RepairStore> Repair<'_, S> {
                 self.progress.try_send(RepairProgress::Fetched { id: self.id, n_bytes: before + n_bytes })
             };
             match fill_from(self.store, &entry, source, &missing, &on_bytes).await {
-                Ok(fetched) => {
+                Ok((fetched, failed)) => {
                     self.fetched.n_bytes += fetched.n_bytes;
                     self.fetched.n_hash_bytes += fetched.n_hash_bytes;
+                    self.failures.extend(failed.map(|e| failure(source, &e)));
                 }
                 // A store that is closed may be the source; where it is this one, the next call says so.
                 Err(e @ (Error::Cancelled | Error::NoSpace { .. })) => return Err(e),

@@ -167,7 +167,7 @@ pub enum Outcome {
         /// The ranges of bytes that are missing.
         missing: Vec<Range<u64>>,
     },
-    /// Nothing was changed, as the system cannot read what may be sound.
+    /// Some of it still cannot be read, and may be sound: that was not changed.
     Unreadable,
     /// It was deleted meanwhile.
     Vanished,

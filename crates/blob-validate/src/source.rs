@@ -93,6 +93,16 @@ impl Source {
         }
     }
 
+    /// The same, also asked whether it has the blob at all.
+    pub(crate) async fn has(&self, hash: &Hash, size: u64, wanted: &ChunkRanges) -> ChunkRanges {
+        let has_it = match &self.kind {
+            Kind::Store(find) => matches!(find(*hash).await, Ok(Some((its_size, _))) if its_size == size),
+            Kind::File { hash: its, .. } => its == hash,
+            Kind::Stream(_) => true,
+        };
+        if has_it { self.may_have(hash, wanted) } else { ChunkRanges::empty() }
+    }
+
     /// What it is called in reports.
     pub fn name(&self) -> &str {
         &self.name

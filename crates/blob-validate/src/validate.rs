@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bao_tree::blake3;
+use bao_tree::{ChunkRanges, blake3};
 use blob_traits::{
     BoxStream, EntryStatus, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec, ReadBlob,
     Result, Scan, ScanOf, Scanned, TagRange,
@@ -14,13 +14,15 @@ use blob_traits::{
 };
 use bytes::Bytes;
 use futures_buffered::FuturesUnorderedBounded;
-use futures_lite::StreamExt;
+use futures_lite::{StreamExt, future::yield_now};
 
 use crate::{
     Ended, FailedBlob, Subset, ValidateOptions, ValidateProgress, ValidateReport, ValidateStore,
     check::{Looked, is_quick, look_at, look_at_quick},
-    inspect::is_sound_in_memory,
+    inspect::{is_sound_in_memory, of_this_blob},
     limits::Limits,
+    report::to_bytes,
+    subtree::whole_groups,
 };
 
 /// Recomputes the hash trees of blobs from their bytes and compares them with what is stored.
@@ -62,6 +64,9 @@ pub trait ValidateExt: ValidateStore {
 }
 
 impl<S: ValidateStore> ValidateExt for S {}
+
+/// A hash sequence is read in pieces of a chunk group.
+const AT_ONCE: usize = 16 << 10;
 
 struct Run<'a, S> {
     store: &'a S,
@@ -125,11 +130,11 @@ impl<S: ValidateStore> Run<'_, S> {
         let mut has_more = true;
         loop {
             while has_more && running.len() < at_once {
-                if self.limits.is_spent() {
+                let batch = batches.next().await.transpose()?;
+                if batch.is_some() && self.limits.is_spent() {
                     report.ended = Ended::BudgetSpent;
                     has_more = false;
-                } else if let Some(batch) = batches.next().await {
-                    let batch = batch?;
+                } else if let Some(batch) = batch {
                     self.limits.begin(batch.iter().map(complete_bytes).sum());
                     running.push(self.check_batch(batch));
                 } else {
@@ -201,9 +206,10 @@ impl<S: ValidateStore> Run<'_, S> {
                 checked.push(Checked::Sound { n_bytes: size });
             } else {
                 // As it is now: it may have been written anew.
-                checked.push(match self.store.get(&hash).await? {
-                    Some(entry) => self.check_entry(entry, None).await?,
-                    None => Checked::Vanished,
+                checked.push(match of_this_blob(self.store.get(&hash).await)? {
+                    Ok(Some(entry)) => self.check_entry(entry, None).await?,
+                    Ok(None) => Checked::Vanished,
+                    Err(e) => Checked::failed(hash, &e),
                 });
             }
         }
@@ -246,15 +252,20 @@ impl<S: ValidateStore> Run<'_, S> {
 
     /// What is wrong with a blob that is not there any more, or not the same, is no damage.
     async fn judge(&self, hash: Hash, path: Option<PathBuf>, looked: Result<Looked>) -> Result<Checked> {
-        let mut looked = match looked {
-            Ok(looked) => looked,
-            Err(e) => {
-                return Ok(match self.store.get(&hash).await? {
-                    Some(_) => Checked::Failed(FailedBlob { hash, error: ErrorInfo::from(&e) }),
-                    None => Checked::Vanished,
-                });
-            }
+        let judged = match looked {
+            Ok(looked) => of_this_blob(self.judge_looked(hash, path, looked).await)?,
+            Err(e) => Err(e),
         };
+        match judged {
+            Ok(checked) => Ok(checked),
+            Err(e) => Ok(match of_this_blob(self.store.get(&hash).await)? {
+                Ok(None) => Checked::Vanished,
+                Ok(Some(_)) | Err(_) => Checked::failed(hash, &e),
+            }),
+        }
+    }
+
+    async fn judge_looked(&self, hash: Hash, path: Option<PathBuf>, mut looked: Looked) -> Result<Checked> {
         if !looked.is_sound() {
             let Some(present) = self.store.present_ranges(&hash).await? else { return Ok(Checked::Vanished) };
             // Another claim of its size may have made ranges of a partial blob leave meanwhile.
@@ -264,6 +275,12 @@ impl<S: ValidateStore> Run<'_, S> {
         let is_partial = looked.status == EntryStatus::Partial;
         let was_demoted = is_partial && self.store.was_demoted(&hash).await?;
         Ok(Checked::Looked { hash, path, looked, was_demoted })
+    }
+}
+
+impl Checked {
+    fn failed(hash: Hash, error: &Error) -> Self {
+        Self::Failed(FailedBlob { hash, error: ErrorInfo::from(error) })
     }
 }
 
@@ -368,25 +385,27 @@ async fn reached_by<S: ValidateStore>(store: &S, roots: &[HashAndFormat]) -> Res
     Ok(reached)
 }
 
+/// What cannot be read of a sequence is damage of the sequence, which is looked at itself.
 async fn reach<S: ValidateStore>(store: &S, root: HashAndFormat, reached: &mut BTreeSet<Hash>) -> Result<()> {
     reached.insert(root.hash);
-    if root.format.is_hash_seq()
-        && let Some(entry) = store.get(&root.hash).await?
-    {
-        read_children(&entry, reached).await;
+    if !root.format.is_hash_seq() {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Collects what a sequence lists. What cannot be read of it is damage of the sequence, which is looked at itself.
-async fn read_children<E: MapEntry>(entry: &E, reached: &mut BTreeSet<Hash>) {
-    let Ok(mut reader) = entry.data_reader().await else { return };
-    let size = entry.size().value();
-    let mut offset = 0;
-    while offset < size {
-        if let Ok(bytes) = reader.read_range(offset, 16 << 10).await {
-            reached.extend(bytes.as_chunks().0.iter().map(|child| Hash::from_bytes(*child)));
+    let children = async {
+        let Some(entry) = store.get(&root.hash).await? else { return Ok(()) };
+        // What is there, not what somebody claims.
+        let present = store.present_ranges(&root.hash).await?.unwrap_or_else(ChunkRanges::empty);
+        let mut reader = entry.data_reader().await?;
+        for range in to_bytes(&whole_groups(&present, entry.size().value()), entry.size().value()) {
+            for offset in range.clone().step_by(AT_ONCE) {
+                let len = usize::try_from(range.end - offset).unwrap_or(AT_ONCE).min(AT_ONCE);
+                if let Ok(bytes) = reader.read_range(offset, len).await {
+                    reached.extend(bytes.as_chunks().0.iter().map(|child| Hash::from_bytes(*child)));
+                }
+                yield_now().await;
+            }
         }
-        offset += 16 << 10;
-    }
+        Ok(())
+    };
+    of_this_blob(children.await).map(drop)
 }

@@ -136,11 +136,10 @@ proptest! {
         let told = look(&blob);
         let hit = groups(&flips.data, flips.size);
         prop_assert!((&hit - &told.findings.bad).is_empty());
-        // Only where a pair over two groups and one of those are hit, both go.
+        // Only where nothing is below the side that is hit but a group that is hit as well, all below the pair goes.
         let more = &told.findings.bad - &hit;
         prop_assert!(more.is_empty() || told.findings.n_lost_pairs == 1, "{more:?}");
-        let n_chunks: u64 = more.boundaries().chunks(2).map(|run| run[1].0 - run[0].0).sum();
-        prop_assert!(n_chunks <= 16, "{more:?}");
+        prop_assert!(told.findings.n_lost_pairs == 0 || !(flips.data.is_empty() || flips.pairs.is_empty()));
     }
 
     #[test]
