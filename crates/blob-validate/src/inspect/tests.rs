@@ -243,3 +243,16 @@ fn what_could_not_be_read_is_not_taken_for_damage() {
     let both = look([1].into(), None, Some(3));
     assert_eq!((both.bad, both.unreadable), (ChunkRanges::empty(), groups(&[0, 1].into(), 9 * GROUP)));
 }
+
+/// A provider claims a size that no disk holds, and has sent the first group with wrong pairs above it.
+#[test]
+fn claimed_size_of_a_partial_blob_costs_no_time() {
+    let mut pieces = InMemory::new(vec![0; 16 << 10].into(), Bytes::new());
+    let mut findings = Findings::default();
+    let there = groups(&[0].into(), GROUP);
+    Inspection::new(&mut pieces, &mut findings)
+        .there(Some(&there))
+        .run(&Subtree::whole(1 << 44), Hash::new(b"root").as_bytes())
+        .unwrap();
+    assert!((&there - &findings.bad).is_empty());
+}
