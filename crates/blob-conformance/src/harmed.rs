@@ -10,11 +10,11 @@ use std::{
 
 use bao_tree::{BaoTree, ChunkRanges, io::Parent};
 use blob_traits::{
-    BLOCK_SIZE, BlobStatus, BoxStream, Damage, Demote, EntryStatus, Hash, HashAndFormat, ListBlobs, Map,
-    MapMut, ReadTags, Result, Scan, ScanBlobs, ScanOf, Scanned, Tag, TagRange, TempTag, TempTags,
+    BLOCK_SIZE, Batch, BlobStatus, BoxStream, Damage, Demote, EntryStatus, Hash, HashAndFormat, ListBlobs,
+    Map, MapMut, ReadTags, Result, Scan, ScanBlobs, ScanOf, Scanned, Tag, TagRange, TempTag, TempTags,
 };
 use bytes::Bytes;
-use futures_lite::StreamExt;
+use futures_lite::{StreamExt, future::block_on};
 
 use crate::{
     Sample,
@@ -204,15 +204,14 @@ impl<S: ScanBlobs> ScanBlobs for Harmed<S> {
     async fn scan(&self, which: ScanOf) -> Result<Scan<Self::Entry>> {
         let Scan { n_blobs, batches } = self.inner.scan(which).await?;
         let store = self.clone();
-        let batches = batches.then(move |batch| {
-            let store = store.clone();
-            async move {
-                let mut harmed = Vec::new();
-                for scanned in batch? {
-                    harmed.extend(store.scanned(scanned).await?);
-                }
-                Ok(harmed)
-            }
+        let batches = batches.map(move |batch| {
+            let (batch, store) = (batch?, store.clone());
+            let n_bytes = batch.n_bytes();
+            let harm = move |blob: Result<_>| match blob {
+                Ok(blob) => block_on(store.scanned(blob)).transpose(),
+                Err(e) => Some(Err(e)),
+            };
+            Ok(Batch::new(n_bytes, batch.filter_map(harm)))
         });
         Ok(Scan { n_blobs, batches: batches.boxed() })
     }
@@ -226,10 +225,10 @@ impl<S: Map> Harmed<S> {
             (Scanned::Entry { entry, path }, stored) => {
                 Scanned::Entry { entry: HarmedEntry::new(entry, stored), path }
             }
-            (Scanned::Whole { hash, data, outboard }, None) => Scanned::Whole { hash, data, outboard },
-            (Scanned::Whole { hash, .. }, Some(stored)) => match (&stored.data, &stored.tree) {
+            (whole @ Scanned::Whole { .. }, None) => whole.map(|entry| HarmedEntry::new(entry, None)),
+            (Scanned::Whole { hash, path, .. }, Some(stored)) => match (&stored.data, &stored.tree) {
                 (Some(data), Some(tree)) if stored.is_readable() => {
-                    Scanned::Whole { hash, data: data.clone(), outboard: tree.clone() }
+                    Scanned::Whole { hash, data: data.clone(), outboard: tree.clone(), path }
                 }
                 _ => match self.get(&hash).await? {
                     Some(entry) => Scanned::Entry { entry, path: None },

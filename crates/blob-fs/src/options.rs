@@ -33,7 +33,7 @@ pub struct Options {
     pub rebuild: Rebuild,
     /// When the space of dead records comes back.
     pub compaction: Compaction,
-    /// How much room on the disk is kept for removals, at most, in bytes; 0 for none. A store has a fourth of what it
+    /// How much room on the disk is kept for removals, at most, in bytes; 0 for none. A store has an eighth of what it
     /// holds in reserve, and none below 4 MiB. When the disk is full this room is given up, and nothing but removals is
     /// taken until there is room to have it again; other writes fail with [`NoSpace`](blob_traits::Error::NoSpace).
     pub reserve: u64,

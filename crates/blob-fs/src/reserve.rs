@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// No more than this part of what a store holds is kept in reserve.
-const SHARE: u64 = 4;
+const SHARE: u64 = 8;
 /// Less is of no use, so that small stores have none.
 const LEAST: u64 = 4 << 20;
 /// So many rows go to the index at once while it is given up: each may need a page of its own, and what is replaced is
@@ -257,14 +257,14 @@ mod tests {
         let reserve = find(&setup);
         for (n_bytes, expected) in [
             (0, None),
-            (15 * MIB, None),
-            (16 * MIB, Some(4 * MIB)),
-            (30 * MIB, Some(4 * MIB)), // not worth it yet
-            (32 * MIB, Some(8 * MIB)),
+            (31 * MIB, None),
+            (32 * MIB, Some(4 * MIB)),
+            (60 * MIB, Some(4 * MIB)), // not worth it yet
+            (64 * MIB, Some(8 * MIB)),
             (1 << 40, Some(32 * MIB)),
-            (100 * MIB, Some(32 * MIB)),
-            (40 * MIB, Some(10 * MIB)),
-            (15 * MIB, None),
+            (200 * MIB, Some(32 * MIB)),
+            (80 * MIB, Some(10 * MIB)),
+            (31 * MIB, None),
         ] {
             reserve.tend(&setup.vfs, &setup.layout, n_bytes);
             assert_eq!(len(&setup), expected, "{n_bytes}");
@@ -307,7 +307,7 @@ mod tests {
             let only = Ops::Just(Op::Allocate);
             setup.vfs.arm(Fault { at: 1, repeat, kind: unsupported, only });
             let reserve = find(&setup);
-            reserve.tend(&setup.vfs, &setup.layout, 16 * MIB);
+            reserve.tend(&setup.vfs, &setup.layout, 32 * MIB);
             assert_eq!((len(&setup), setup.vfs.fired().is_some()), (Some(4 * MIB), true));
         }
     }
@@ -319,10 +319,10 @@ mod tests {
         let failure = FaultKind::Error(rustix::io::Errno::IO.raw_os_error());
         let fault = Fault { at: 1, repeat: Repeat::Sticky, kind: failure, only: Ops::Just(Op::Allocate) };
         setup.vfs.arm(fault);
-        reserve.tend(&setup.vfs, &setup.layout, 16 * MIB);
+        reserve.tend(&setup.vfs, &setup.layout, 32 * MIB);
         assert_eq!((len(&setup), reserve.bytes()), (None, 0));
         setup.vfs.disarm();
-        reserve.tend(&setup.vfs, &setup.layout, 16 * MIB);
+        reserve.tend(&setup.vfs, &setup.layout, 32 * MIB);
         setup.vfs.arm(fault);
         reserve.tend(&setup.vfs, &setup.layout, 1 << 40);
         assert_eq!((len(&setup), reserve.bytes()), (Some(4 * MIB), 4 * MIB));

@@ -1,40 +1,34 @@
 //! Going through all blobs (E85): small ones in the order in which they lie in the log, many with each read, then the others.
 //!
 //! What is handed out is a snapshot of the rows. It is taken at once, and takes 48 bytes of memory for each small blob, up
-//! to a million; then it goes to files. No look-up follows for a small blob that can be read.
+//! to a million; then it goes to files. No look-up follows for a blob that can be read in one go.
 
 mod buffers;
 mod order;
+mod others;
 mod window;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
-use blob_traits::{
-    BoxStream, Error, Hash, Map, MapEntry, Result, Scan, ScanBlobs, ScanOf, Scanned, blocking::unblock,
-};
-use futures_buffered::BufferedStreamExt;
-use futures_lite::{Stream, StreamExt, stream};
+use blob_traits::{Batch, Error, Hash, Map, Result, Scan, ScanBlobs, ScanOf, Scanned, blocking::unblock};
+use futures_lite::{Stream, StreamExt, future::block_on, stream};
 
 use self::{
     buffers::Buffers,
     order::{InOrder, SmallRow, Sorter},
+    others::OtherRow,
     window::{Planner, Window},
 };
 use crate::{
     engine::Engine,
     entry::{Content, Entry},
     handle::Guard,
-    list::{self, Spill, Which},
+    list::{self, Listing, Spill, Which},
     partial::Partial,
     row::{BlobRow, BlobState},
     store::FsStore,
 };
 
-/// So many windows are being read, or wait to be taken.
-const IN_FLIGHT: usize = 4;
-/// So many blobs with files of their own are handed out at a time, unless they have more bytes than that.
-const MAX_OTHERS: usize = 16;
-const MAX_OTHER_BYTES: u64 = 4 << 20;
 /// So many windows are planned at a time.
 const PLANNED: usize = 64;
 
@@ -48,7 +42,9 @@ impl ScanBlobs for FsStore {
             ScanOf::Hashes(hashes) => Snapshot::of_some(&engine, hashes),
         });
         let Snapshot { n_blobs, small, pins, others } = snapshot.await?;
-        let batches = small_blobs(self.clone(), small, pins).chain(other_blobs(self.clone(), others));
+        let buffers = Arc::new(Buffers::default());
+        let small = small_blobs(self.clone(), small, pins, buffers.clone());
+        let batches = small.chain(others::batches(self.clone(), others, buffers));
         Ok(Scan { n_blobs, batches: batches.boxed() })
     }
 }
@@ -59,7 +55,7 @@ struct Snapshot {
     small: InOrder,
     /// The segments that they lie in. One may have gone before it was pinned: reading it fails then.
     pins: Arc<[Arc<Guard>]>,
-    others: BoxStream<Hash>,
+    others: Listing<OtherRow>,
 }
 
 impl Snapshot {
@@ -73,12 +69,12 @@ impl Snapshot {
         for row in rows {
             let (hash, row) = row?;
             while let Some(hash) = in_memory.next_if(|next| *next < hash) {
-                taking.take_other(hash)?;
+                taking.take_partial(hash)?;
             }
             in_memory.next_if_eq(&hash);
             taking.take(hash, &row)?;
         }
-        in_memory.try_for_each(|hash| taking.take_other(hash))?;
+        in_memory.try_for_each(|hash| taking.take_partial(hash))?;
         taking.finish()
     }
 
@@ -88,7 +84,7 @@ impl Snapshot {
         for hash in hashes {
             match engine.blob(&hash)? {
                 Some(row) => taking.take(hash, &row)?,
-                None if engine.state().partials.get(&hash).is_some() => taking.take_other(hash)?,
+                None if engine.state().partials.get(&hash).is_some() => taking.take_partial(hash)?,
                 None => {}
             }
         }
@@ -102,7 +98,7 @@ struct Taking<'a> {
     n_blobs: u64,
     small: Sorter,
     segments: BTreeSet<u32>,
-    others: Spill<Hash>,
+    others: Spill<OtherRow>,
 }
 
 impl<'a> Taking<'a> {
@@ -112,15 +108,17 @@ impl<'a> Taking<'a> {
     }
 
     fn take(&mut self, hash: Hash, row: &BlobRow) -> Result<()> {
-        let BlobState::Small { size } = row.state else { return self.take_other(hash) };
         self.n_blobs += 1;
+        let BlobState::Small { size } = row.state else {
+            return self.others.push(&OtherRow::new(hash, row.state));
+        };
         self.segments.insert(row.place.segment);
         self.small.push(SmallRow::new(hash, size, row.place))
     }
 
-    fn take_other(&mut self, hash: Hash) -> Result<()> {
+    fn take_partial(&mut self, hash: Hash) -> Result<()> {
         self.n_blobs += 1;
-        self.others.push(&hash)
+        self.others.push(&OtherRow::partial(hash))
     }
 
     fn finish(self) -> Result<Snapshot> {
@@ -132,18 +130,17 @@ impl<'a> Taking<'a> {
             n_blobs: self.n_blobs,
             small: self.small.finish()?,
             pins,
-            others: self.others.finish()?,
+            others: self.others.finish_listing()?,
         })
     }
 }
-
-type Batch = Vec<Scanned<Entry>>;
 
 fn small_blobs(
     store: FsStore,
     small: InOrder,
     pins: Arc<[Arc<Guard>]>,
-) -> impl Stream<Item = Result<Batch>> + Send {
+    buffers: Arc<Buffers>,
+) -> impl Stream<Item = Result<Batch<Entry>>> + Send {
     let windows = stream::unfold(Some(Planner::new(small)), |rest| async move {
         let mut rest = rest?;
         let next = unblock(move || Ok((rest.plan(PLANNED), rest))).await;
@@ -154,75 +151,22 @@ fn small_blobs(
         }
     });
     let windows = windows.flat_map(stream::iter);
-    let buffers = Arc::new(Buffers::default());
-    windows
-        .map(move |window| read_window(store.clone(), window, pins.clone(), buffers.clone()))
-        .buffered_ordered(IN_FLIGHT)
+    windows.map(move |window: Result<Window>| Ok(window?.read(store.clone(), pins.clone(), buffers.clone())))
 }
 
-/// Reads many blobs at once. Where that fails, their readers are going to say why.
-async fn read_window(
-    store: FsStore,
-    window: Result<Window>,
-    pins: Arc<[Arc<Guard>]>,
-    buffers: Arc<Buffers>,
-) -> Result<Batch> {
-    let (window, engine) = (window?, store.engine.clone());
-    let read = unblock(move || Ok(window.read(&engine, &buffers))).await?;
-    drop(pins);
-    let rows = match read {
-        Ok(blobs) => return Ok(blobs),
-        Err(rows) => rows,
-    };
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in rows {
-        entries.extend(entry(&store, row.hash).await?);
-    }
-    unblock(move || Ok(entries.into_iter().map(with_path).collect())).await
-}
-
-/// A few in each batch, or one that is large: who takes them looks at several batches at once.
-fn other_blobs(store: FsStore, hashes: BoxStream<Hash>) -> impl Stream<Item = Result<Batch>> + Send {
-    stream::unfold(Some(hashes), move |rest| {
-        let store = store.clone();
-        async move {
-            let mut hashes = rest?;
-            match some_of(&store, &mut hashes).await {
-                Ok(batch) if batch.is_empty() => None,
-                Ok(batch) => Some((Ok(batch), Some(hashes))),
-                Err(e) => Some((Err(e), None)),
-            }
-        }
-    })
-}
-
-async fn some_of(store: &FsStore, hashes: &mut BoxStream<Hash>) -> Result<Batch> {
-    let (mut entries, mut n_bytes) = (Vec::new(), 0_u64);
-    while entries.len() < MAX_OTHERS && n_bytes < MAX_OTHER_BYTES {
-        let Some(hash) = hashes.next().await else { break };
-        if let Some(entry) = entry(store, hash?).await? {
-            n_bytes = n_bytes.saturating_add(entry.size().value());
-            entries.push(entry);
-        }
-    }
-    unblock(move || Ok(entries.into_iter().map(with_path).collect())).await
-}
-
-/// May block.
-fn with_path(entry: Entry) -> Scanned<Entry> {
-    let path = entry.path();
-    Scanned::Entry { entry, path }
-}
-
-/// The blob as it is by now. `None`: it has gone.
-async fn entry(store: &FsStore, hash: Hash) -> Result<Option<Entry>> {
-    match store.get(&hash).await {
-        Err(Error::Damaged { .. }) => store.unreadable(hash),
-        Err(e @ Error::Closed) => Err(e),
+/// The blob as it is by now. `None`: it has gone. May block.
+fn entry(store: &FsStore, hash: Hash) -> Result<Option<Scanned<Entry>>> {
+    let entry = match block_on(store.get(&hash)) {
+        Err(Error::Damaged { .. }) => store.unreadable(hash)?,
+        Err(e @ Error::Closed) => return Err(e),
         // What keeps one blob from being opened says nothing of the others.
-        Err(e) => store.unreadable(hash)?.map(Some).ok_or(e),
-        found => found,
-    }
+        Err(e) => Some(store.unreadable(hash)?.ok_or(e)?),
+        Ok(found) => found,
+    };
+    Ok(entry.map(|entry| {
+        let path = entry.path();
+        Scanned::Entry { entry, path }
+    }))
 }
 
 impl FsStore {

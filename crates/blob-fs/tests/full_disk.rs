@@ -23,7 +23,7 @@ use support::{content, files::check_files, has, hash, import, open, temp_dir};
 
 const EIO: i32 = 5;
 const MIB: u64 = 1 << 20;
-const DISK: u64 = 64 * MIB;
+const DISK: u64 = 96 * MIB;
 /// Several to a segment, many to the disk.
 const SMALL: usize = 30_000;
 const LARGE: usize = 1_500_000;
@@ -56,7 +56,8 @@ async fn add(store: &FsStore, contents: &mut Contents, seed: u64, len: usize) ->
     Ok(())
 }
 
-/// Imports until nothing fits any more, also no short blob. Half way the index is committed.
+/// Imports until nothing fits any more, also no short blob. Half way, when there is enough for a reserve, the index is
+/// committed.
 async fn fill(store: &FsStore, lens: &[usize]) -> Contents {
     let mut contents = Contents::default();
     let mut n_bytes = 0;
@@ -207,7 +208,7 @@ async fn with_a_reserve(dir: &Path, segment_size: u64) -> (FaultVfs, Options, Fs
     let options =
         Options { compaction: Compaction::Manual, segment_size, ..options(dir, Arc::new(vfs.clone())) };
     let store = open(options.clone()).await;
-    import(&store, 0, 17_000_000).await;
+    import(&store, 0, 34_000_000).await;
     store.compact(CompactOptions::default()).await.unwrap();
     assert!(store.space().await.unwrap().reserve_bytes > 4 * MIB);
     (vfs, options, store)

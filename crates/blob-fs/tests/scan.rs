@@ -30,12 +30,10 @@ const PARTIAL: usize = 150_000;
 
 /// Everything that a scan hands out.
 async fn scan(store: &FsStore, which: ScanOf) -> Vec<Scanned<Entry>> {
-    let mut scan = store.scan(which).await.unwrap();
-    let mut all = Vec::new();
-    while let Some(batch) = scan.batches.next().await {
-        all.extend(batch.unwrap());
-    }
-    assert!(all.len() as u64 <= scan.n_blobs);
+    let scan = store.scan(which).await.unwrap();
+    let n_blobs = scan.n_blobs;
+    let all = scan.read_all().await.unwrap();
+    assert!(all.len() as u64 <= n_blobs);
     all
 }
 
@@ -201,20 +199,17 @@ async fn compaction_takes_nothing_from_a_scan() {
     for seed in 0..40 {
         import(&store, seed, 20_000).await;
     }
-    let mut scan = store.scan(ScanOf::All).await.unwrap();
+    let scan = store.scan(ScanOf::All).await.unwrap();
     store
         .delete((0..40).filter(|seed| seed % 2 == 0).map(|seed| hash(seed, 20_000)).collect())
         .await
         .unwrap();
     store.compact(CompactOptions::default()).await.unwrap();
-    let mut all = Vec::new();
-    while let Some(batch) = scan.batches.next().await {
-        all.extend(batch.unwrap());
-    }
+    let all = scan.read_all().await.unwrap();
     assert_eq!(all.len(), 40);
     let all = by_hash(all);
     (0..40).for_each(|seed| assert_whole(all.get(&hash(seed, 20_000)), seed, 20_000));
-    drop((all, scan));
+    drop(all);
     // A scan that is dropped halfway keeps nothing either.
     let mut scan = store.scan(ScanOf::All).await.unwrap();
     assert!(scan.batches.next().await.unwrap().is_ok());

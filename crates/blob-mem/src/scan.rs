@@ -1,6 +1,6 @@
 //! Going through all blobs: in the order of their names, since memory has no better one.
 
-use blob_traits::{Result, Scan, ScanBlobs, ScanOf, Scanned};
+use blob_traits::{Batch, Result, Scan, ScanBlobs, ScanOf, Scanned};
 
 use crate::{
     entry::{Content, MemEntry},
@@ -21,7 +21,8 @@ impl ScanBlobs for MemStore {
             let scanned = match &*blob.content() {
                 Content::Whole(whole) if whole.data.len() <= SMALL => {
                     n_bytes += whole.data.len();
-                    Scanned::Whole { hash: *hash, data: whole.data.clone(), outboard: whole.outboard.clone() }
+                    let (data, outboard) = (whole.data.clone(), whole.outboard.clone());
+                    Scanned::Whole { hash: *hash, data, outboard, path: None }
                 }
                 content => {
                     let size = usize::try_from(content.size().value()).unwrap_or(usize::MAX);
@@ -32,11 +33,11 @@ impl ScanBlobs for MemStore {
             batch.push(scanned);
             n_blobs += 1;
             if n_bytes >= BATCH_BYTES {
-                batches.push(std::mem::take(&mut batch));
+                batches.push(Batch::from(std::mem::take(&mut batch)));
                 n_bytes = 0;
             }
         }
-        batches.push(batch);
+        batches.push(batch.into());
         Ok(Scan { n_blobs, batches: list::stream(batches) })
     }
 }

@@ -101,7 +101,7 @@ pub use progress::{Cancelled, Progress};
 pub use range_spec::{RangeSpec, RangeSpecError};
 pub use read_only::{ReadOnly, ReadOnlyEntry};
 pub use reader::BlobReader;
-pub use scan::{Scan, ScanBlobs, ScanOf, Scanned, scan_by_hash};
+pub use scan::{Batch, Scan, ScanBlobs, ScanOf, Scanned, scan_by_hash};
 pub use store::{FullStore, ReadableStore, Store};
 pub use sweep::{Sweep, SweepBatch, SweepRound, Swept};
 pub use tag::{MAX_TAG_LEN, Tag, TagRange};

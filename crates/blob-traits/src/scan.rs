@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, future::Future, path::PathBuf};
 use bytes::Bytes;
 use futures_lite::{StreamExt, stream};
 
-use crate::{BoxStream, Hash, ListBlobs, Map, MapEntry, Result, list::collect};
+use crate::{BoxStream, Hash, ListBlobs, Map, MapEntry, Result, blocking::unblock, list::collect};
 
 /// Hands out blobs in the order in which the store can read them fastest.
 pub trait ScanBlobs: Map {
@@ -41,7 +41,43 @@ pub struct Scan<E> {
     /// How many blobs there are.
     pub n_blobs: u64,
     /// The blobs.
-    pub batches: BoxStream<Vec<Scanned<E>>>,
+    pub batches: BoxStream<Batch<E>>,
+}
+
+/// Some blobs, each of which is read when it is asked for.
+///
+/// Asking may block. Whoever looks at one blob before asking for the next has its bytes at hand in the cache of the
+/// processor.
+pub struct Batch<E> {
+    n_bytes: u64,
+    blobs: Box<dyn Iterator<Item = Result<Scanned<E>>> + Send>,
+}
+
+impl<E> Batch<E> {
+    /// Makes a batch out of blobs, of which the complete ones have so many bytes.
+    pub fn new(n_bytes: u64, blobs: impl Iterator<Item = Result<Scanned<E>>> + Send + 'static) -> Self {
+        Self { n_bytes, blobs: Box::new(blobs) }
+    }
+
+    /// The bytes of its complete blobs.
+    pub fn n_bytes(&self) -> u64 {
+        self.n_bytes
+    }
+}
+
+impl<E: MapEntry> From<Vec<Scanned<E>>> for Batch<E> {
+    fn from(blobs: Vec<Scanned<E>>) -> Self {
+        Self::new(blobs.iter().map(Scanned::complete_bytes).sum(), blobs.into_iter().map(Ok))
+    }
+}
+
+impl<E> Iterator for Batch<E> {
+    type Item = Result<Scanned<E>>;
+
+    /// Reads the next blob. May block.
+    fn next(&mut self) -> Option<Self::Item> {
+        self.blobs.next()
+    }
 }
 
 /// A blob.
@@ -55,6 +91,8 @@ pub enum Scanned<E> {
         data: Bytes,
         /// Its hash tree, in pre-order.
         outboard: Bytes,
+        /// The file that has its bytes, where there is one that has no others.
+        path: Option<PathBuf>,
     },
     /// Any other.
     Entry {
@@ -69,7 +107,7 @@ impl<E> Scanned<E> {
     /// The same with another type of handle.
     pub fn map<F>(self, convert: impl FnOnce(E) -> F) -> Scanned<F> {
         match self {
-            Self::Whole { hash, data, outboard } => Scanned::Whole { hash, data, outboard },
+            Self::Whole { hash, data, outboard, path } => Scanned::Whole { hash, data, outboard, path },
             Self::Entry { entry, path } => Scanned::Entry { entry: convert(entry), path },
         }
     }
@@ -83,15 +121,44 @@ impl<E: MapEntry> Scanned<E> {
             Self::Entry { entry, .. } => entry.hash(),
         }
     }
+
+    fn complete_bytes(&self) -> u64 {
+        match self {
+            Self::Whole { data, .. } => data.len() as u64,
+            Self::Entry { entry, .. } if entry.is_complete() => entry.size().value(),
+            Self::Entry { .. } => 0,
+        }
+    }
 }
 
 impl<E: Send + 'static> Scan<E> {
     /// The same with another type of handle.
-    pub fn map<F: Send + 'static>(self, convert: impl Fn(E) -> F + Send + Sync + 'static) -> Scan<F> {
-        let batches = self
-            .batches
-            .map(move |batch| Ok(batch?.into_iter().map(|scanned| scanned.map(&convert)).collect()));
+    pub fn map<F>(self, convert: impl Fn(E) -> F + Clone + Send + Sync + 'static) -> Scan<F> {
+        let batches = self.batches.map(move |batch| {
+            let Batch { n_bytes, blobs } = batch?;
+            let convert = convert.clone();
+            Ok(Batch::new(n_bytes, blobs.map(move |blob| Ok(blob?.map(&convert)))))
+        });
         Scan { n_blobs: self.n_blobs, batches: batches.boxed() }
+    }
+
+    /// Reads all that is left. All of it is in memory then.
+    ///
+    /// # Errors
+    /// The first that there is.
+    pub async fn read_all(mut self) -> Result<Vec<Scanned<E>>> {
+        let mut all = Vec::new();
+        while let Some(batch) = self.batches.next().await {
+            let batch = batch?;
+            all.extend(unblock(move || batch.collect::<Result<Vec<_>>>()).await?);
+        }
+        Ok(all)
+    }
+}
+
+impl<E> fmt::Debug for Batch<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("n_bytes", &self.n_bytes).finish_non_exhaustive()
     }
 }
 
@@ -117,7 +184,9 @@ pub async fn scan_by_hash<S: Map + ListBlobs>(store: &S, which: ScanOf) -> Resul
                 let hash = hashes.next()?;
                 match store.get(&hash).await {
                     Ok(None) => {}
-                    Ok(Some(entry)) => return Some((Ok(vec![Scanned::Entry { entry, path: None }]), hashes)),
+                    Ok(Some(entry)) => {
+                        return Some((Ok(vec![Scanned::Entry { entry, path: None }].into()), hashes));
+                    }
                     Err(e) => return Some((Err(e), hashes)),
                 }
             }

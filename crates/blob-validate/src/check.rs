@@ -1,10 +1,10 @@
 //! Looking at one blob: in one go where it is small, in several places at once where it is large.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use bao_tree::ChunkRanges;
 use blob_traits::{
-    BlobStatus, EntryStatus, ErrorInfo, MapEntry, Result,
+    Batch, BlobStatus, EntryStatus, ErrorInfo, Hash, MapEntry, Result, Scanned,
     blocking::{Alive, Watch, unblock},
 };
 use futures_buffered::FuturesUnorderedBounded;
@@ -12,7 +12,7 @@ use futures_lite::StreamExt;
 
 use crate::{
     DamagedBlob,
-    inspect::{Cv, Findings, Inspection},
+    inspect::{Cv, Findings, Inspection, is_sound_in_memory},
     limits::Limits,
     pieces::{Opened, Pieces, ReadAhead},
     report::n_bytes,
@@ -64,7 +64,7 @@ impl Looked {
         &(&self.present - &self.findings.bad) - &self.findings.unreadable
     }
 
-    pub(crate) fn to_damage(&self, hash: blob_traits::Hash) -> DamagedBlob {
+    pub(crate) fn to_damage(&self, hash: Hash) -> DamagedBlob {
         DamagedBlob {
             hash,
             size: self.size,
@@ -85,27 +85,49 @@ struct Part {
     expected: Cv,
 }
 
-/// Whether a blob can be looked at together with others: it is complete, and looked at in one go.
-pub(crate) fn is_quick<E: MapEntry>(entry: &E) -> bool {
-    entry.is_complete() && entry.size().value() <= PART / 8
+/// What was seen of a blob in a batch.
+pub(crate) enum Seen<E> {
+    /// It was handed out with all that is stored of it.
+    Whole { hash: Hash, path: Option<PathBuf>, n_bytes: u64, is_sound: bool },
+    /// It is complete, and was looked at.
+    Looked { entry: E, path: Option<PathBuf>, looked: Looked },
+    /// It takes a look by itself.
+    Unseen { entry: E, path: Option<PathBuf> },
 }
 
-/// Looks at several [quick](is_quick) blobs, one after the other on one thread.
+/// Looks at the blobs of a batch, one after the other on one thread, but for those that are large or partial.
 ///
 /// # Errors
 /// Those that concern the store as a whole. What is wrong with a blob is in its answer.
-pub(crate) async fn look_at_quick<E: MapEntry>(entries: Vec<E>, limits: &Limits) -> Result<Vec<Looked>> {
-    let n_bytes = entries.iter().map(|entry| entry.size().value()).sum();
-    let _permit = limits.admit(n_bytes).await;
+pub(crate) async fn look_at_batch<E: MapEntry>(batch: Batch<E>, limits: &Limits) -> Result<Vec<Seen<E>>> {
+    let mut at_once = if batch.n_bytes() <= PART { batch.n_bytes() } else { 0 };
+    let permit = limits.admit(at_once).await;
     let alive = Alive::default();
     let watch = alive.watch();
-    let look = move |entry: E| {
-        let size = entry.size().value();
-        let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, &watch)?;
-        let present = whole_groups(&ChunkRanges::all(), size);
-        Ok(Looked::new(size, EntryStatus::Complete, present, findings, stored_len))
+    let look = move |scanned: Scanned<E>| match scanned {
+        Scanned::Whole { hash, data, outboard, path } => {
+            watch.check()?;
+            let n_bytes = data.len() as u64;
+            at_once = at_once.saturating_sub(n_bytes);
+            Ok(Seen::Whole { hash, path, n_bytes, is_sound: is_sound_in_memory(hash, data, outboard) })
+        }
+        Scanned::Entry { entry, path } if entry.is_complete() && entry.size().value() <= at_once => {
+            let size = entry.size().value();
+            at_once -= size;
+            let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, &watch)?;
+            let present = whole_groups(&ChunkRanges::all(), size);
+            let looked = Looked::new(size, EntryStatus::Complete, present, findings, stored_len);
+            Ok(Seen::Looked { entry, path, looked })
+        }
+        Scanned::Entry { entry, path } => Ok(Seen::Unseen { entry, path }),
     };
-    unblock(move || entries.into_iter().map(look).collect()).await
+    let seen = unblock(move || {
+        let mut look = look;
+        batch.map(|scanned| look(scanned?)).collect()
+    });
+    let seen = seen.await;
+    drop(permit);
+    seen
 }
 
 /// Looks at all that is there of a blob. `on_bytes` is told how many bytes have been looked at.

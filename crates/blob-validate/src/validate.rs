@@ -8,18 +8,16 @@ use std::{
 
 use bao_tree::{ChunkRanges, blake3};
 use blob_traits::{
-    BoxStream, EntryStatus, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec, ReadBlob,
-    Result, Scan, ScanOf, Scanned, TagRange,
-    blocking::{Alive, unblock},
+    Batch, BoxStream, EntryStatus, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progress, RangeSpec,
+    ReadBlob, Result, Scan, ScanOf, TagRange,
 };
-use bytes::Bytes;
 use futures_buffered::FuturesUnorderedBounded;
 use futures_lite::{StreamExt, future::yield_now};
 
 use crate::{
     Ended, FailedBlob, Subset, ValidateOptions, ValidateProgress, ValidateReport, ValidateStore,
-    check::{Looked, is_quick, look_at, look_at_quick},
-    inspect::{is_sound_in_memory, of_this_blob},
+    check::{Looked, Seen, look_at, look_at_batch},
+    inspect::of_this_blob,
     limits::Limits,
     report::to_bytes,
     subtree::whole_groups,
@@ -121,7 +119,7 @@ impl<S: ValidateStore> Run<'_, S> {
 
     async fn go_through(
         &self,
-        mut batches: BoxStream<Vec<Scanned<S::Entry>>>,
+        mut batches: BoxStream<Batch<S::Entry>>,
         report: &mut ValidateReport,
     ) -> Result<()> {
         // While some are hashed, others are on their way to the threads that hash, and back.
@@ -135,7 +133,7 @@ impl<S: ValidateStore> Run<'_, S> {
                     report.ended = Ended::BudgetSpent;
                     has_more = false;
                 } else if let Some(batch) = batch {
-                    self.limits.begin(batch.iter().map(complete_bytes).sum());
+                    self.limits.begin(batch.n_bytes());
                     running.push(self.check_batch(batch));
                 } else {
                     has_more = false;
@@ -146,74 +144,35 @@ impl<S: ValidateStore> Run<'_, S> {
         }
     }
 
-    async fn check_batch(&self, batch: Vec<Scanned<S::Entry>>) -> Result<Vec<Checked>> {
-        let (mut small, mut others, mut all) = (Vec::new(), Vec::new(), Vec::new());
-        for scanned in batch {
-            match scanned {
-                Scanned::Whole { hash, data, outboard } => small.push((hash, data, outboard)),
-                Scanned::Entry { entry, path } => others.push((entry, path)),
-            }
-        }
-        if !small.is_empty() {
-            all.extend(self.check_small(small).await?);
-        }
-        let (quick, slow): (Vec<_>, Vec<_>) = others.into_iter().partition(|(entry, _)| is_quick(entry));
-        if !quick.is_empty() {
-            all.extend(self.check_quick(quick).await?);
-        }
-        for (entry, path) in slow {
-            all.push(self.check_entry(entry, path).await?);
-        }
-        Ok(all)
-    }
-
-    /// Several complete blobs, of which none takes long.
-    async fn check_quick(&self, blobs: Vec<(S::Entry, Option<PathBuf>)>) -> Result<Vec<Checked>> {
-        let mut begun = Vec::with_capacity(blobs.len());
-        for (entry, path) in &blobs {
-            begun.push(self.begin(entry, path.as_deref()).await?);
-        }
-        let entries = blobs.iter().map(|(entry, _)| entry.clone()).collect();
-        let looked = look_at_quick(entries, self.limits).await?;
-        let mut all = Vec::with_capacity(blobs.len());
-        for ((begun, (_, path)), looked) in begun.into_iter().zip(blobs).zip(looked) {
-            all.push(self.end(begun, path, Ok(looked)).await?);
-        }
-        Ok(all)
-    }
-
-    async fn check_small(&self, blobs: Vec<(Hash, Bytes, Bytes)>) -> Result<Vec<Checked>> {
-        let n_bytes = blobs.iter().map(|(_, data, _)| data.len() as u64).sum();
-        let permit = self.limits.admit(n_bytes).await;
-        let alive = Alive::default();
-        let watch = alive.watch();
-        let verdicts = unblock(move || {
-            watch.check()?;
-            let verdict = |(hash, data, outboard): (Hash, Bytes, Bytes)| {
-                let size = data.len() as u64;
-                (hash, size, is_sound_in_memory(hash, data, outboard))
-            };
-            Ok(blobs.into_iter().map(verdict).collect::<Vec<_>>())
-        })
-        .await?;
-        drop(permit);
-        let mut checked = Vec::with_capacity(verdicts.len());
-        for (hash, size, is_sound) in verdicts {
-            if is_sound {
-                let id = self.progress.new_id();
-                self.progress.send(ValidateProgress::Entry { id, hash, path: None, size }).await?;
-                self.progress.send(ValidateProgress::EntryDone { id, error: None }).await?;
-                checked.push(Checked::Sound { n_bytes: size });
-            } else {
+    async fn check_batch(&self, batch: Batch<S::Entry>) -> Result<Vec<Checked>> {
+        let seen = look_at_batch(batch, self.limits).await?;
+        let mut all = Vec::with_capacity(seen.len());
+        for seen in seen {
+            all.push(match seen {
+                Seen::Whole { hash, path, n_bytes, is_sound: true } => {
+                    self.report_sound(hash, path.as_deref(), n_bytes).await?
+                }
                 // As it is now: it may have been written anew.
-                checked.push(match of_this_blob(self.store.get(&hash).await)? {
-                    Ok(Some(entry)) => self.check_entry(entry, None).await?,
+                Seen::Whole { hash, path, .. } => match of_this_blob(self.store.get(&hash).await)? {
+                    Ok(Some(entry)) => self.check_entry(entry, path).await?,
                     Ok(None) => Checked::Vanished,
                     Err(e) => Checked::failed(hash, &e),
-                });
-            }
+                },
+                Seen::Looked { entry, path, looked } => {
+                    let begun = self.begin(&entry, path.as_deref()).await?;
+                    self.end(begun, path, Ok(looked)).await?
+                }
+                Seen::Unseen { entry, path } => self.check_entry(entry, path).await?,
+            });
         }
-        Ok(checked)
+        Ok(all)
+    }
+
+    async fn report_sound(&self, hash: Hash, path: Option<&Path>, size: u64) -> Result<Checked> {
+        let (id, path) = (self.progress.new_id(), to_text(path));
+        self.progress.send(ValidateProgress::Entry { id, hash, path, size }).await?;
+        self.progress.send(ValidateProgress::EntryDone { id, error: None }).await?;
+        Ok(Checked::Sound { n_bytes: size })
     }
 
     async fn check_entry(&self, entry: S::Entry, path: Option<PathBuf>) -> Result<Checked> {
@@ -229,7 +188,7 @@ impl<S: ValidateStore> Run<'_, S> {
     async fn begin(&self, entry: &S::Entry, path: Option<&Path>) -> Result<Begun> {
         let (id, hash, size) = (self.progress.new_id(), entry.hash(), entry.size().value());
         let is_complete = entry.is_complete();
-        let path = path.map(|path| path.to_string_lossy().into_owned());
+        let path = to_text(path);
         self.progress
             .send(if is_complete {
                 ValidateProgress::Entry { id, hash, path, size }
@@ -284,13 +243,8 @@ impl Checked {
     }
 }
 
-/// The bytes of a blob that is complete; what a partial one has is not known yet.
-fn complete_bytes<E: MapEntry>(blob: &Scanned<E>) -> u64 {
-    match blob {
-        Scanned::Whole { data, .. } => data.len() as u64,
-        Scanned::Entry { entry, .. } if entry.is_complete() => entry.size().value(),
-        Scanned::Entry { .. } => 0,
-    }
+fn to_text(path: Option<&Path>) -> Option<String> {
+    path.map(|path| path.to_string_lossy().into_owned())
 }
 
 fn done_event(id: u64, is_complete: bool, checked: &Checked) -> ValidateProgress {

@@ -16,14 +16,14 @@ impl<S: Store + ScanBlobs> ScanBlobs for Broken<S> {
         if ![Defect::ScanLosesPartial, Defect::ScanLosesLast, Defect::ScanTwice].contains(&self.defect) {
             return Ok(scan);
         }
-        let mut all: Vec<_> = blob_traits::collect(scan.batches).await?.into_iter().flatten().collect();
+        let mut all = scan.read_all().await?;
         match self.defect {
             Defect::ScanLosesPartial => all.retain(is_complete),
             Defect::ScanTwice => all.extend(all.first().cloned()),
             _ => drop(all.pop()),
         }
         let n_blobs = all.len() as u64;
-        Ok(Scan { n_blobs, batches: stream::once(Ok(all)).boxed() })
+        Ok(Scan { n_blobs, batches: stream::once(Ok(all.into())).boxed() })
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     vfs::FileRef,
 };
 
-/// Listings up to this many bytes stay in memory.
+/// Listings up to this many bytes stay in memory, and longer ones on a full disk: what is to be deleted is listed first.
 const IN_MEMORY: usize = 4 << 20;
 /// How much of a file is read at a time; no item is longer.
 const PAGE: usize = 256 << 10;
@@ -65,29 +65,44 @@ pub(crate) struct Spill<T> {
     engine: Arc<Engine>,
     buffer: Vec<u8>,
     file: Option<(FileRef, u64)>,
+    /// So many bytes are gathered before they are written.
+    in_memory: usize,
     items: PhantomData<T>,
 }
 
 impl<T: Item> Spill<T> {
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, buffer: Vec::new(), file: None, items: PhantomData }
+        Self { engine, buffer: Vec::new(), file: None, in_memory: IN_MEMORY, items: PhantomData }
     }
 
     pub(crate) fn push(&mut self, item: &T) -> Result<()> {
         item.write(&mut self.buffer);
-        if self.buffer.len() < IN_MEMORY { Ok(()) } else { self.flush() }
+        if self.buffer.len() < self.in_memory { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> Result<()> {
+        match self.write() {
+            Err(Error::NoSpace { .. }) => {
+                self.in_memory = usize::MAX;
+                Ok(())
+            }
+            written => written,
+        }
+    }
+
+    fn write(&mut self) -> Result<()> {
         let (file, end) = match self.file.take() {
             Some(open) => open,
             None => (self.create()?, 0),
         };
-        file.write_all_at(&self.buffer, end)
-            .map_err(|e| Error::io("write", self.engine.layout.temp_dir(), e))?;
-        self.file = Some((file, end + self.buffer.len() as u64));
-        self.buffer.clear();
-        Ok(())
+        let written = file.write_all_at(&self.buffer, end);
+        let is_written = written.is_ok();
+        // What was written in part does not count.
+        self.file = Some((file, if is_written { end + self.buffer.len() as u64 } else { end }));
+        if is_written {
+            self.buffer.clear();
+        }
+        written.map_err(|e| Error::io("write", self.engine.layout.temp_dir(), e))
     }
 
     /// A file without a name: nobody can find it, and nothing is left of it.
@@ -99,12 +114,11 @@ impl<T: Item> Spill<T> {
     }
 
     pub(crate) fn finish_listing(mut self) -> Result<Listing<T>> {
-        if self.file.is_some() {
+        if self.file.is_some() && self.in_memory == IN_MEMORY {
             self.flush()?;
-            self.buffer = Vec::new();
         }
-        let file = self.file.take();
-        Ok(Listing { page: std::mem::take(&mut self.buffer), at: 0, file, offset: 0, items: PhantomData })
+        let Self { buffer, file, .. } = self;
+        Ok(Listing { page: Vec::new(), at: 0, file, offset: 0, last: buffer, items: PhantomData })
     }
 }
 
@@ -119,9 +133,11 @@ pub(crate) struct Listing<T> {
     /// What was read and not handed out.
     page: Vec<u8>,
     at: usize,
-    /// Where the rest is, and how long that is.
+    /// Where more is, and how long that is.
     file: Option<(FileRef, u64)>,
     offset: u64,
+    /// What comes at the end.
+    last: Vec<u8>,
     items: PhantomData<fn() -> T>,
 }
 
@@ -141,11 +157,17 @@ impl<T: Item> Listing<T> {
         Some(item)
     }
 
-    fn has_more(&self) -> bool {
+    fn is_in_file(&self) -> bool {
         self.file.as_ref().is_some_and(|(_, end)| self.offset < *end)
     }
 
-    /// Reads the next page, behind what is left of this one. May block.
+    /// Goes on with what was never written; `false`: that is over, too.
+    fn turn_to_last(&mut self) -> bool {
+        (self.at, self.page) = (0, std::mem::take(&mut self.last));
+        !self.page.is_empty()
+    }
+
+    /// Reads the next page of the file, behind what is left of this one. May block.
     fn turn(mut self) -> (Self, io::Result<()>) {
         let Some((file, end)) = &self.file else { return (self, Ok(())) };
         self.page.drain(..self.at);
@@ -171,7 +193,10 @@ impl<T: Item> Listing<T> {
                 if let Some(item) = listing.next_in_page() {
                     return Some((Ok(item), Some(listing)));
                 }
-                if !listing.has_more() {
+                if !listing.is_in_file() {
+                    if listing.turn_to_last() {
+                        continue;
+                    }
                     return None;
                 }
                 let turned = unblock(move || Ok(listing.turn())).await;
@@ -189,7 +214,37 @@ impl<T: Item> Listing<T> {
         if self.file.is_some() {
             return Box::pin(self.into_stream());
         }
-        let mut listing = self;
+        let mut listing = Self { page: self.last, last: Vec::new(), ..self };
         Box::pin(futures_lite::stream::poll_fn(move |_| Poll::Ready(listing.next_in_page().map(Ok))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        options::Options,
+        store::FsStore,
+        vfs::{FaultVfs, RealVfs, Vfs},
+    };
+
+    /// The disk gets full before, while and after a listing goes to a file.
+    #[tokio::test]
+    async fn listing_that_has_no_room_on_the_disk_is_whole_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let vfs = FaultVfs::on_a_disk_of(64 << 20, Arc::new(RealVfs::default()));
+        let options = Options { vfs: Arc::new(vfs.clone()), ..Options::new(dir.path()) };
+        let store = FsStore::open(options).await.unwrap();
+        let other = vfs.create_new(&dir.path().join("other")).unwrap();
+        let hashes = || (0..400_000_u32).map(|number| Hash::new(number.to_le_bytes()));
+        for n_free in [0, 5 << 20, 9 << 20, 20 << 20] {
+            other.set_len(0).unwrap();
+            other.allocate(vfs.available(dir.path()).unwrap() - n_free).unwrap();
+            let mut listing = Spill::new(store.engine.clone());
+            hashes().for_each(|hash| listing.push(&hash).unwrap());
+            assert_eq!(listing.in_memory == usize::MAX, n_free < 10 << 20);
+            let listed = listing.finish_listing().unwrap().into_blocking();
+            assert!(listed.map(Result::unwrap).eq(hashes()), "{n_free}");
+        }
     }
 }

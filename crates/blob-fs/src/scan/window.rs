@@ -1,18 +1,24 @@
 //! Small blobs that lie close together, and are read in one go.
 
-use std::{iter::Peekable, sync::Arc};
+use std::{
+    iter::{self, Peekable},
+    sync::Arc,
+};
 
-use blob_traits::{Result, Scanned};
+use blob_traits::{Batch, Result, Scanned};
 use bytes::Bytes;
 
 use super::{
     buffers::Buffers,
+    entry,
     order::{InOrder, SmallRow},
 };
 use crate::{
     engine::Engine,
     entry::{Entry, segment},
     format::{RECORD_HEADER, record::outboard_len},
+    handle::Guard,
+    store::FsStore,
 };
 
 /// How much is read at a time, unless one blob alone is more.
@@ -35,6 +41,20 @@ impl SmallRow {
 
     fn end(&self) -> u64 {
         self.start() + u64::from(self.size) + outboard_len(u64::from(self.size))
+    }
+
+    /// The blob, out of the bytes of a window.
+    fn cut_out_of(&self, bytes: &Bytes, start: u64) -> Scanned<Entry> {
+        let slice = |from: u64, len: u64| {
+            let index = |at: u64| usize::try_from(at - start).unwrap_or(usize::MAX);
+            bytes.slice(index(from)..index(from + len))
+        };
+        let size = u64::from(self.size);
+        let outboard = match outboard_len(size) {
+            0 => Bytes::new(),
+            len => slice(self.start() + size, len),
+        };
+        Scanned::Whole { hash: self.hash, data: slice(self.start(), size), outboard, path: None }
     }
 }
 
@@ -68,26 +88,19 @@ impl Planner {
 }
 
 impl Window {
-    /// Reads the blobs, or gives the rows back. Blocks.
-    pub(super) fn read(
-        self,
-        engine: &Engine,
-        buffers: &Arc<Buffers>,
-    ) -> Result<Vec<Scanned<Entry>>, Vec<SmallRow>> {
-        let Some(bytes) = self.bytes(engine, buffers) else { return Err(self.rows) };
-        let slice = |from: u64, len: u64| {
-            let index = |at: u64| usize::try_from(at - self.start).unwrap_or(usize::MAX);
-            bytes.slice(index(from)..index(from + len))
-        };
-        let blob = |row: &SmallRow| {
-            let (start, size) = (row.start(), u64::from(row.size));
-            let outboard = match outboard_len(size) {
-                0 => Bytes::new(),
-                len => slice(start + size, len),
-            };
-            Scanned::Whole { hash: row.hash, data: slice(start, size), outboard }
-        };
-        Ok(self.rows.iter().map(blob).collect())
+    /// Reads it in one go, once the first blob is asked for. Where that fails, the readers of the blobs are going to say why.
+    pub(super) fn read(self, store: FsStore, pins: Arc<[Arc<Guard>]>, buffers: Arc<Buffers>) -> Batch<Entry> {
+        let n_bytes = self.rows.iter().map(|row| u64::from(row.size)).sum();
+        let blobs = iter::once_with(move || {
+            let bytes = self.bytes(&store.engine, &buffers);
+            drop(pins);
+            let start = self.start;
+            self.rows.into_iter().filter_map(move |row| match &bytes {
+                Some(bytes) => Some(Ok(row.cut_out_of(bytes, start))),
+                None => entry(&store, row.hash).transpose(),
+            })
+        });
+        Batch::new(n_bytes, blobs.flatten())
     }
 
     fn bytes(&self, engine: &Engine, buffers: &Arc<Buffers>) -> Option<Bytes> {

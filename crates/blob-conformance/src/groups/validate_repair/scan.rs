@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use blob_traits::{Hash, MapEntry, ReadBlob, ScanBlobs, ScanOf, Scanned, Store, collect};
+use blob_traits::{Hash, MapEntry, ReadBlob, ScanBlobs, ScanOf, Scanned, Store};
 
 use super::import;
 use crate::{Failure, Outcome, Sample, Trial, case::group, group_ranges};
@@ -17,7 +17,7 @@ group! {
 async fn scanned<S: ScanBlobs>(store: &S, which: ScanOf) -> Result<Vec<Scanned<S::Entry>>, Failure> {
     let scan = store.scan(which).await?;
     let n_blobs = scan.n_blobs;
-    let scanned: Vec<_> = collect(scan.batches).await?.into_iter().flatten().collect();
+    let scanned = scan.read_all().await?;
     assert_eq!(scanned.len() as u64, n_blobs, "it does not know how many there are");
     Ok(scanned)
 }
@@ -95,7 +95,7 @@ async fn scan_shows_the_store_as_it_was_when_asked<S: Store + ScanBlobs>(_: &Tri
     import(&store, &later).await?;
     let (deleted, kept) = before.split_at(10);
     store.delete(deleted.iter().map(|sample| sample.hash).collect()).await?;
-    let found: Vec<_> = collect(scan.batches).await?.into_iter().flatten().collect();
+    let found = scan.read_all().await?;
     let found: BTreeSet<_> = hashes(&found).into_iter().collect();
     assert!(sorted(kept).iter().all(|hash| found.contains(hash)), "what was there all the time is left out");
     assert!(!sorted(&later).iter().any(|hash| found.contains(hash)), "it was not there yet");
