@@ -17,8 +17,8 @@ use std::{
 
 use blob_traits::{Error, Hash, Result, Tag, TagRange};
 use redb::{
-    Database, Durability, OwnedAccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition,
-    TableError, WriteTransaction,
+    Database, Durability, OwnedAccessGuard, ReadOnlyTable, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata, TableDefinition, TableError, WriteTransaction,
 };
 
 pub(crate) use self::segments::{AllStats, FILES, SegmentNote};
@@ -50,6 +50,9 @@ const DAMAGED: &str = "damaged";
 const AHEAD: &str = "ahead";
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// So many rows are read before any is looked at.
+const ROWS_AT_ONCE: usize = 64;
 
 /// The index, open for its one writer.
 pub(crate) struct Index {
@@ -339,21 +342,45 @@ impl IndexReader {
         self.has_partial_blobs.get_or_init(|| has_some);
     }
 
+    /// How many blobs have rows.
+    pub(crate) fn n_blobs(&self) -> Result<u64> {
+        contained("read", &self.path, || Ok(self.blobs.len()?))
+    }
+
     /// All blobs in order.
     pub(crate) fn blobs(&self) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
         self.blobs_from(&Hash::from_bytes([0; 32]))
     }
 
     /// The blobs from a hash on, in order.
-    fn blobs_from(&self, first: &Hash) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
+    pub(crate) fn blobs_from(
+        &self,
+        first: &Hash,
+    ) -> Result<impl Iterator<Item = Result<(Hash, BlobRow)>> + use<'_>> {
         let first = first.as_bytes();
+        // Without a reference to the transaction for each row, which several threads would have to share.
+        let table: &ReadOnlyTable<_, _> = &self.blobs;
         let mut range =
-            contained("read", &self.path, || Ok(self.blobs.range_owned::<&[u8; 32]>(first..)?))?;
-        let entries = self.entries(move || range.next());
-        Ok(entries.map(|entry| {
-            let (key, row) = entry?;
-            let (key, row): (OwnedAccessGuard<&[u8; 32]>, OwnedAccessGuard<&[u8]>) = (key, row);
-            Ok((Hash::from_bytes(*key.value()), self.decode(BlobRow::decode(row.value()))?))
+            contained("read", &self.path, || Ok(ReadableTable::range::<&[u8; 32]>(table, first..)?))?;
+        let (mut rows, mut next) = (Vec::with_capacity(ROWS_AT_ONCE), 0);
+        let (mut is_over, mut error) = (false, None);
+        Ok(std::iter::from_fn(move || {
+            if next == rows.len() && !is_over {
+                rows.clear();
+                next = 0;
+                let filled = contained("read", &self.path, || {
+                    for entry in range.by_ref().take(ROWS_AT_ONCE) {
+                        let (key, row) = entry?;
+                        rows.push((Hash::from_bytes(*key.value()), BlobRow::decode(row.value())));
+                    }
+                    Ok(())
+                });
+                error = filled.err();
+                is_over = error.is_some() || rows.is_empty();
+            }
+            let Some((hash, row)) = rows.get(next).copied() else { return error.take().map(Err) };
+            next += 1;
+            Some(self.decode(row).map(|row| (hash, row)))
         }))
     }
 

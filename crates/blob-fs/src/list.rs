@@ -2,13 +2,17 @@
 //!
 //! No read transaction of the index outlives the call that makes the listing (E34).
 
+mod parts;
 mod spill;
 
 use std::{cell::Cell, cmp::Ordering, collections::BTreeMap, iter::Peekable, sync::Arc};
 
 use blob_traits::{BoxStream, Hash, ListBlobs, Result, Tag, TagRange, blocking::unblock};
 
-pub(crate) use self::spill::{Item, Listing, Spill};
+pub(crate) use self::{
+    parts::with_parts,
+    spill::{Item, Listing, Spill},
+};
 use crate::{
     engine::{Engine, Keys, Look},
     overlay::Change,
@@ -67,16 +71,7 @@ pub(crate) fn with_rows<T>(
     which: Which,
     take: impl Fn(&mut dyn Iterator<Item = Result<(Hash, BlobRow)>>, Vec<Hash>) -> Result<T>,
 ) -> Result<T> {
-    let known = |state: &State| {
-        let mut changes = BTreeMap::new();
-        if let Some(frozen) = &state.visible.frozen {
-            changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
-        }
-        changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
-        changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
-        Look::Ask((changes, state.partials.hashes()))
-    };
-    engine.look(known, |reader, (changes, in_memory)| {
+    engine.look(recent, |reader, (changes, in_memory)| {
         // Who has listed the complete ones knows; collection lists both.
         let are_none = which == Which::Partial && reader.has_partial_blobs() == Some(false);
         let rows = if are_none { None } else { Some(reader.blobs()?) };
@@ -90,6 +85,19 @@ pub(crate) fn with_rows<T>(
         reader.note_partial_blobs(has_partial.get());
         Ok(taken)
     })
+}
+
+/// The changes that the index does not have, and the partial blobs that somebody works with, in order.
+type Recent = (BTreeMap<Hash, Change<BlobRow>>, Vec<Hash>);
+
+fn recent<T>(state: &State) -> Look<T, Recent> {
+    let mut changes = BTreeMap::new();
+    if let Some(frozen) = &state.visible.frozen {
+        changes.extend(frozen.blobs.iter().map(|(hash, change)| (*hash, *change)));
+    }
+    changes.extend(state.visible.active.blobs.iter().map(|(hash, change)| (*hash, *change)));
+    changes.extend(state.hidden_blobs().map(|hash| (hash, Change::Removed)));
+    Look::Ask((changes, state.partials.hashes()))
 }
 
 /// Lists the blobs that have rows and that readers see, in order.

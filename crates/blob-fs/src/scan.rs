@@ -15,7 +15,7 @@ use futures_lite::{Stream, StreamExt, future::block_on, stream};
 
 use self::{
     buffers::Buffers,
-    order::{InOrder, SmallRow, Sorter},
+    order::{InOrder, SmallRow, Sorted, Sorter},
     others::OtherRow,
     window::{Planner, Window},
 };
@@ -23,22 +23,20 @@ use crate::{
     engine::Engine,
     entry::{Content, Entry},
     handle::Guard,
-    list::{self, Listing, Spill, Which},
+    list::{self, Listing, Spill},
     partial::Partial,
     row::{BlobRow, BlobState},
     store::FsStore,
 };
 
-/// So many windows are planned at a time.
-const PLANNED: usize = 64;
+/// So many batches are planned at a time.
+const PLANNED: usize = 16;
 
 impl ScanBlobs for FsStore {
     async fn scan(&self, which: ScanOf) -> Result<Scan<Entry>> {
         let engine = self.engine.clone();
         let snapshot = unblock(move || match which {
-            ScanOf::All => {
-                list::with_rows(&engine, Which::All, |rows, in_memory| Snapshot::of(&engine, rows, in_memory))
-            }
+            ScanOf::All => Snapshot::of_all(&engine),
             ScanOf::Hashes(hashes) => Snapshot::of_some(&engine, hashes),
         });
         let Snapshot { n_blobs, small, pins, others } = snapshot.await?;
@@ -55,16 +53,77 @@ struct Snapshot {
     small: InOrder,
     /// The segments that they lie in. One may have gone before it was pinned: reading it fails then.
     pins: Arc<[Arc<Guard>]>,
-    others: Listing<OtherRow>,
+    others: Vec<Listing<OtherRow>>,
 }
 
 impl Snapshot {
+    fn of_all(engine: &Arc<Engine>) -> Result<Self> {
+        Self::of(
+            engine,
+            list::with_parts(engine, |rows, in_memory, n_parts| {
+                Taking::of(engine, rows, in_memory, n_parts)
+            })?,
+        )
+    }
+
+    fn of(engine: &Arc<Engine>, parts: Vec<Taken>) -> Result<Self> {
+        let (mut n_blobs, mut segments, mut small, mut others) = (0, BTreeSet::new(), Vec::new(), Vec::new());
+        for part in parts {
+            n_blobs += part.n_blobs;
+            segments.extend(part.segments);
+            small.push(part.small);
+            others.push(part.others);
+        }
+        let pins = {
+            let mut state = engine.state();
+            segments.iter().map(|id| state.handles.segment(*id)).collect()
+        };
+        Ok(Self { n_blobs, small: InOrder::of(small)?, pins, others })
+    }
+
+    /// Asks for each blob: these may be few among many.
+    fn of_some(engine: &Arc<Engine>, hashes: BTreeSet<Hash>) -> Result<Self> {
+        let mut taking = Taking::new(engine, 1);
+        for hash in hashes {
+            match engine.blob(&hash)? {
+                Some(row) => taking.take(hash, &row)?,
+                None if engine.state().partials.get(&hash).is_some() => taking.take_partial(hash)?,
+                None => {}
+            }
+        }
+        Self::of(engine, vec![taking.finish()?])
+    }
+}
+
+/// A part of a snapshot.
+struct Taken {
+    n_blobs: u64,
+    small: Sorted,
+    segments: BTreeSet<u32>,
+    others: Listing<OtherRow>,
+}
+
+/// A part of a snapshot while it is taken.
+struct Taking {
+    n_blobs: u64,
+    small: Sorter,
+    segments: BTreeSet<u32>,
+    others: Spill<OtherRow>,
+}
+
+impl Taking {
+    fn new(engine: &Arc<Engine>, n_parts: usize) -> Self {
+        let (small, others) = (Sorter::new(engine.clone(), n_parts), Spill::new(engine.clone()));
+        Self { n_blobs: 0, small, segments: BTreeSet::new(), others }
+    }
+
     fn of(
         engine: &Arc<Engine>,
         rows: &mut dyn Iterator<Item = Result<(Hash, BlobRow)>>,
         in_memory: Vec<Hash>,
-    ) -> Result<Self> {
-        let mut taking = Taking::new(engine);
+        n_parts: usize,
+    ) -> Result<Taken> {
+        let mut taking = Self::new(engine, n_parts);
         let mut in_memory = in_memory.into_iter().peekable();
         for row in rows {
             let (hash, row) = row?;
@@ -76,35 +135,6 @@ impl Snapshot {
         }
         in_memory.try_for_each(|hash| taking.take_partial(hash))?;
         taking.finish()
-    }
-
-    /// Asks for each blob: these may be few among many.
-    fn of_some(engine: &Arc<Engine>, hashes: BTreeSet<Hash>) -> Result<Self> {
-        let mut taking = Taking::new(engine);
-        for hash in hashes {
-            match engine.blob(&hash)? {
-                Some(row) => taking.take(hash, &row)?,
-                None if engine.state().partials.get(&hash).is_some() => taking.take_partial(hash)?,
-                None => {}
-            }
-        }
-        taking.finish()
-    }
-}
-
-/// A snapshot while it is taken.
-struct Taking<'a> {
-    engine: &'a Arc<Engine>,
-    n_blobs: u64,
-    small: Sorter,
-    segments: BTreeSet<u32>,
-    others: Spill<OtherRow>,
-}
-
-impl<'a> Taking<'a> {
-    fn new(engine: &'a Arc<Engine>) -> Self {
-        let (small, others) = (Sorter::new(engine.clone()), Spill::new(engine.clone()));
-        Self { engine, n_blobs: 0, small, segments: BTreeSet::new(), others }
     }
 
     fn take(&mut self, hash: Hash, row: &BlobRow) -> Result<()> {
@@ -121,17 +151,9 @@ impl<'a> Taking<'a> {
         self.others.push(&OtherRow::partial(hash))
     }
 
-    fn finish(self) -> Result<Snapshot> {
-        let pins = {
-            let mut state = self.engine.state();
-            self.segments.iter().map(|id| state.handles.segment(*id)).collect()
-        };
-        Ok(Snapshot {
-            n_blobs: self.n_blobs,
-            small: self.small.finish()?,
-            pins,
-            others: self.others.finish_listing()?,
-        })
+    fn finish(self) -> Result<Taken> {
+        let Self { n_blobs, small, segments, others } = self;
+        Ok(Taken { n_blobs, small: small.finish(), segments, others: others.finish_listing()? })
     }
 }
 
@@ -141,17 +163,22 @@ fn small_blobs(
     pins: Arc<[Arc<Guard>]>,
     buffers: Arc<Buffers>,
 ) -> impl Stream<Item = Result<Batch<Entry>>> + Send {
-    let windows = stream::unfold(Some(Planner::new(small)), |rest| async move {
+    let batches = stream::unfold(Some(Planner::new(small)), |rest| async move {
         let mut rest = rest?;
         let next = unblock(move || Ok((rest.plan(PLANNED), rest))).await;
         match next {
-            Ok((Ok(windows), _)) if windows.is_empty() => None,
-            Ok((Ok(windows), rest)) => Some((windows.into_iter().map(Ok).collect(), Some(rest))),
+            Ok((Ok(batches), _)) if batches.is_empty() => None,
+            Ok((Ok(batches), rest)) => Some((batches.into_iter().map(Ok).collect(), Some(rest))),
             Ok((Err(e), _)) | Err(e) => Some((vec![Err(e)], None)),
         }
     });
-    let windows = windows.flat_map(stream::iter);
-    windows.map(move |window: Result<Window>| Ok(window?.read(store.clone(), pins.clone(), buffers.clone())))
+    batches.flat_map(stream::iter).map(move |windows: Result<Vec<Window>>| {
+        let (windows, store, pins, buffers) = (windows?, store.clone(), pins.clone(), buffers.clone());
+        let n_bytes = windows.iter().map(Window::n_bytes).sum();
+        let blobs = windows.into_iter().flat_map(move |window| window.read(&store, &buffers));
+        // Until all of them have been read.
+        Ok(Batch::new(n_bytes, blobs.inspect(move |_| _ = &pins)))
+    })
 }
 
 /// The blob as it is by now. `None`: it has gone. May block.

@@ -65,6 +65,11 @@ impl<E: Send + 'static> Progress<E> {
         Self { sink: Some(Arc::new(sink)), ids: Arc::default() }
     }
 
+    /// Whether it reports to nobody.
+    pub fn is_none(&self) -> bool {
+        self.sink.is_none()
+    }
+
     /// Returns a number that no clone of this handle has returned before.
     pub fn new_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)

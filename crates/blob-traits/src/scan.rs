@@ -36,7 +36,7 @@ impl ScanOf {
     }
 }
 
-/// The blobs of a store, in batches of about 1 MiB.
+/// The blobs of a store, in batches of a few MiB.
 pub struct Scan<E> {
     /// How many blobs there are.
     pub n_blobs: u64,

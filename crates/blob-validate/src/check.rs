@@ -85,49 +85,67 @@ struct Part {
     expected: Cv,
 }
 
-/// What was seen of a blob in a batch.
-pub(crate) enum Seen<E> {
-    /// It was handed out with all that is stored of it.
-    Whole { hash: Hash, path: Option<PathBuf>, n_bytes: u64, is_sound: bool },
-    /// It is complete, and was looked at.
-    Looked { entry: E, path: Option<PathBuf>, looked: Looked },
-    /// It takes a look by itself.
-    Unseen { entry: E, path: Option<PathBuf> },
+/// What was seen of a batch.
+pub(crate) struct Seen<E> {
+    /// Blobs that were handed out with all that is stored of them, and are sound.
+    pub(crate) sound: Vec<Sound>,
+    /// Such blobs that are not.
+    pub(crate) suspect: Vec<(Hash, Option<PathBuf>)>,
+    /// Other complete ones that were looked at.
+    pub(crate) looked: Vec<(E, Option<PathBuf>, Looked)>,
+    /// Those that take a look by themselves.
+    pub(crate) unseen: Vec<(E, Option<PathBuf>)>,
+}
+
+/// A blob in which there is nothing wrong.
+pub(crate) struct Sound {
+    pub(crate) hash: Hash,
+    pub(crate) size: u64,
+    pub(crate) path: Option<PathBuf>,
 }
 
 /// Looks at the blobs of a batch, one after the other on one thread, but for those that are large or partial.
 ///
 /// # Errors
 /// Those that concern the store as a whole. What is wrong with a blob is in its answer.
-pub(crate) async fn look_at_batch<E: MapEntry>(batch: Batch<E>, limits: &Limits) -> Result<Vec<Seen<E>>> {
-    let mut at_once = if batch.n_bytes() <= PART { batch.n_bytes() } else { 0 };
+pub(crate) async fn look_at_batch<E: MapEntry>(batch: Batch<E>, limits: &Limits) -> Result<Seen<E>> {
+    let at_once = if batch.n_bytes() <= PART { batch.n_bytes() } else { 0 };
     let permit = limits.admit(at_once).await;
     let alive = Alive::default();
     let watch = alive.watch();
-    let look = move |scanned: Scanned<E>| match scanned {
-        Scanned::Whole { hash, data, outboard, path } => {
-            watch.check()?;
-            let n_bytes = data.len() as u64;
-            at_once = at_once.saturating_sub(n_bytes);
-            Ok(Seen::Whole { hash, path, n_bytes, is_sound: is_sound_in_memory(hash, data, outboard) })
-        }
-        Scanned::Entry { entry, path } if entry.is_complete() && entry.size().value() <= at_once => {
-            let size = entry.size().value();
-            at_once -= size;
-            let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, &watch)?;
-            let present = whole_groups(&ChunkRanges::all(), size);
-            let looked = Looked::new(size, EntryStatus::Complete, present, findings, stored_len);
-            Ok(Seen::Looked { entry, path, looked })
-        }
-        Scanned::Entry { entry, path } => Ok(Seen::Unseen { entry, path }),
-    };
-    let seen = unblock(move || {
-        let mut look = look;
-        batch.map(|scanned| look(scanned?)).collect()
-    });
-    let seen = seen.await;
+    let seen = unblock(move || look_at_all(batch, at_once, &watch)).await;
     drop(permit);
     seen
+}
+
+/// Blocks.
+fn look_at_all<E: MapEntry>(batch: Batch<E>, mut at_once: u64, watch: &Watch) -> Result<Seen<E>> {
+    let (sound, suspect, looked, unseen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut seen = Seen { sound, suspect, looked, unseen };
+    for scanned in batch {
+        watch.check()?;
+        match scanned? {
+            Scanned::Whole { hash, data, outboard, path } => {
+                let size = data.len() as u64;
+                at_once = at_once.saturating_sub(size);
+                if is_sound_in_memory(hash, data, outboard) {
+                    seen.sound.push(Sound { hash, size, path });
+                } else {
+                    seen.suspect.push((hash, path));
+                }
+            }
+            Scanned::Entry { entry, path } if entry.is_complete() && entry.size().value() <= at_once => {
+                let size = entry.size().value();
+                at_once -= size;
+                let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, watch)?;
+                let present = whole_groups(&ChunkRanges::all(), size);
+                let looked = Looked::new(size, EntryStatus::Complete, present, findings, stored_len);
+                seen.looked.push((entry, path, looked));
+            }
+            Scanned::Entry { entry, path } => seen.unseen.push((entry, path)),
+        }
+    }
+    Ok(seen)
 }
 
 /// Looks at all that is there of a blob. `on_bytes` is told how many bytes have been looked at.

@@ -35,8 +35,9 @@ pub(crate) struct Limits {
 
 impl Limits {
     pub(crate) fn new(options: &ValidateOptions) -> Self {
-        let cores = || std::thread::available_parallelism().map_or(1, Into::into);
-        let jobs = options.jobs.map_or_else(cores, Into::into).min(MAX_JOBS);
+        // While one waits for the disk, or for what comes next, another hashes.
+        let twice_the_cores = || 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = options.jobs.map_or_else(twice_the_cores, Into::into).min(MAX_JOBS);
         Self {
             jobs,
             slots: Arc::new(Semaphore::new(jobs)),

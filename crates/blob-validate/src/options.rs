@@ -14,7 +14,7 @@ use crate::Source;
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ValidateOptions {
-    /// How many blobs, or parts of large ones, are looked at side by side; by default as many as there are cores.
+    /// How many blobs, or parts of large ones, are looked at side by side; by default twice as many as there are cores.
     pub jobs: Option<NonZeroUsize>,
     /// At most so many bytes are read per second. Needs a runtime with a clock.
     pub rate: Option<NonZeroU64>,

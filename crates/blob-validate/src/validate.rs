@@ -16,7 +16,7 @@ use futures_lite::{StreamExt, future::yield_now};
 
 use crate::{
     Ended, FailedBlob, Subset, ValidateOptions, ValidateProgress, ValidateReport, ValidateStore,
-    check::{Looked, Seen, look_at, look_at_batch},
+    check::{Looked, Seen, Sound, look_at, look_at_batch},
     inspect::of_this_blob,
     limits::Limits,
     report::to_bytes,
@@ -72,7 +72,7 @@ struct Run<'a, S> {
     progress: &'a Progress<ValidateProgress>,
 }
 
-/// What came of one blob.
+/// What came of a blob, or of several.
 enum Checked {
     Vanished,
     Failed(FailedBlob),
@@ -82,8 +82,9 @@ enum Checked {
         looked: Looked,
         was_demoted: bool,
     },
-    /// A small, complete one in which there is nothing wrong.
+    /// Small, complete ones in which there is nothing wrong.
     Sound {
+        n: u64,
         n_bytes: u64,
     },
 }
@@ -145,34 +146,38 @@ impl<S: ValidateStore> Run<'_, S> {
     }
 
     async fn check_batch(&self, batch: Batch<S::Entry>) -> Result<Vec<Checked>> {
-        let seen = look_at_batch(batch, self.limits).await?;
-        let mut all = Vec::with_capacity(seen.len());
-        for seen in seen {
-            all.push(match seen {
-                Seen::Whole { hash, path, n_bytes, is_sound: true } => {
-                    self.report_sound(hash, path.as_deref(), n_bytes).await?
-                }
-                // As it is now: it may have been written anew.
-                Seen::Whole { hash, path, .. } => match of_this_blob(self.store.get(&hash).await)? {
-                    Ok(Some(entry)) => self.check_entry(entry, path).await?,
-                    Ok(None) => Checked::Vanished,
-                    Err(e) => Checked::failed(hash, &e),
-                },
-                Seen::Looked { entry, path, looked } => {
-                    let begun = self.begin(&entry, path.as_deref()).await?;
-                    self.end(begun, path, Ok(looked)).await?
-                }
-                Seen::Unseen { entry, path } => self.check_entry(entry, path).await?,
+        let Seen { sound, suspect, looked, unseen } = look_at_batch(batch, self.limits).await?;
+        let mut all = Vec::with_capacity(suspect.len() + looked.len() + unseen.len() + 1);
+        all.push(self.report_sound(sound).await?);
+        for (hash, path) in suspect {
+            // As it is now: it may have been written anew.
+            all.push(match of_this_blob(self.store.get(&hash).await)? {
+                Ok(Some(entry)) => self.check_entry(entry, path).await?,
+                Ok(None) => Checked::Vanished,
+                Err(e) => Checked::failed(hash, &e),
             });
+        }
+        for (entry, path, looked) in looked {
+            let begun = self.begin(&entry, path.as_deref()).await?;
+            all.push(self.end(begun, path, Ok(looked)).await?);
+        }
+        for (entry, path) in unseen {
+            all.push(self.check_entry(entry, path).await?);
         }
         Ok(all)
     }
 
-    async fn report_sound(&self, hash: Hash, path: Option<&Path>, size: u64) -> Result<Checked> {
-        let (id, path) = (self.progress.new_id(), to_text(path));
-        self.progress.send(ValidateProgress::Entry { id, hash, path, size }).await?;
-        self.progress.send(ValidateProgress::EntryDone { id, error: None }).await?;
-        Ok(Checked::Sound { n_bytes: size })
+    async fn report_sound(&self, blobs: Vec<Sound>) -> Result<Checked> {
+        let sound =
+            Checked::Sound { n: blobs.len() as u64, n_bytes: blobs.iter().map(|blob| blob.size).sum() };
+        if !self.progress.is_none() {
+            for Sound { hash, size, path } in blobs {
+                let (id, path) = (self.progress.new_id(), to_text(path.as_deref()));
+                self.progress.send(ValidateProgress::Entry { id, hash, path, size }).await?;
+                self.progress.send(ValidateProgress::EntryDone { id, error: None }).await?;
+            }
+        }
+        Ok(sound)
     }
 
     async fn check_entry(&self, entry: S::Entry, path: Option<PathBuf>) -> Result<Checked> {
@@ -268,8 +273,8 @@ fn done_event(id: u64, is_complete: bool, checked: &Checked) -> ValidateProgress
 fn note(report: &mut ValidateReport, checked: Checked) {
     match checked {
         Checked::Vanished => report.n_vanished += 1,
-        Checked::Sound { n_bytes } => {
-            report.n_complete += 1;
+        Checked::Sound { n, n_bytes } => {
+            report.n_complete += n;
             report.n_bytes += n_bytes;
         }
         Checked::Failed(failed) => report.failed.push(failed),

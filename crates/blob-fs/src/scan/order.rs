@@ -61,8 +61,10 @@ pub(super) struct Sorter {
 type Run = Box<dyn Iterator<Item = Result<SmallRow>> + Send>;
 
 impl Sorter {
-    pub(super) fn new(engine: Arc<Engine>) -> Self {
-        Self { engine, rows: Vec::new(), in_memory: IN_MEMORY, runs: Vec::new() }
+    /// One of so many that share the memory.
+    pub(super) fn new(engine: Arc<Engine>, n_sorters: usize) -> Self {
+        let in_memory = IN_MEMORY / n_sorters.max(1);
+        Self { engine, rows: Vec::new(), in_memory, runs: Vec::new() }
     }
 
     pub(super) fn push(&mut self, row: SmallRow) -> Result<()> {
@@ -78,12 +80,16 @@ impl Sorter {
         Ok(())
     }
 
-    pub(super) fn finish(mut self) -> Result<InOrder> {
+    pub(super) fn finish(mut self) -> Sorted {
         self.rows.sort_unstable_by_key(|row| row.at);
-        let mut merged = InOrder { rows: self.rows.into_iter(), runs: self.runs, heads: BinaryHeap::new() };
-        (0..merged.runs.len()).try_for_each(|run| merged.advance(run))?;
-        Ok(merged)
+        Sorted { rows: self.rows, runs: self.runs }
     }
+}
+
+/// Rows in order, some of them in files.
+pub(super) struct Sorted {
+    rows: Vec<SmallRow>,
+    runs: Vec<Run>,
 }
 
 /// Hands the rows out in order. May block where there are runs.
@@ -95,6 +101,20 @@ pub(super) struct InOrder {
 }
 
 impl InOrder {
+    /// Merges what was sorted in parts.
+    pub(super) fn of(parts: Vec<Sorted>) -> Result<Self> {
+        let (mut rows, mut runs) = (Vec::new(), Vec::new());
+        for mut part in parts {
+            rows.append(&mut part.rows);
+            runs.append(&mut part.runs);
+        }
+        // Finds the parts, and merges them.
+        rows.sort_by_key(|row| row.at);
+        let mut merged = Self { rows: rows.into_iter(), runs, heads: BinaryHeap::new() };
+        (0..merged.runs.len()).try_for_each(|run| merged.advance(run))?;
+        Ok(merged)
+    }
+
     fn advance(&mut self, run: usize) -> Result<()> {
         if let Some(row) = self.runs.get_mut(run).and_then(Iterator::next) {
             self.heads.push(Reverse((row?, run)));
@@ -132,18 +152,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = FsStore::open(Options::new(dir.path())).await.unwrap();
         for (n, in_memory) in [(0, 10), (9, 10), (10, 10), (1000, 10), (1005, 100), (1000, 10_000)] {
-            let mut sorter = Sorter { in_memory, ..Sorter::new(store.engine.clone()) };
+            let sorter = || Sorter { in_memory, ..Sorter::new(store.engine.clone(), 3) };
+            let mut sorters = [sorter(), sorter(), sorter()];
             let mut expected = Vec::new();
             for i in 0..n {
                 let hash = Hash::new(u32::to_le_bytes(i));
                 let place = Place { segment: i * 7919 % 13, offset: i * 104_729 % 100_003 };
                 let row = SmallRow::new(hash, i, place);
                 assert_eq!((row.segment(), row.offset()), (place.segment, u64::from(place.offset)));
-                sorter.push(row).unwrap();
+                sorters[i as usize % 3].push(row).unwrap();
                 expected.push(row);
             }
             expected.sort_unstable();
-            let in_order: Vec<_> = sorter.finish().unwrap().map(Result::unwrap).collect();
+            let in_order: Vec<_> =
+                InOrder::of(sorters.map(Sorter::finish).into()).unwrap().map(Result::unwrap).collect();
             assert_eq!(in_order, expected, "{n} with {in_memory}");
         }
         assert_eq!(std::fs::read_dir(dir.path().join("temp")).unwrap().count(), 0);

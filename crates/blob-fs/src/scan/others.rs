@@ -90,10 +90,11 @@ fn read(engine: &Engine, path: &Path, len: u64, buffers: &Arc<Buffers>) -> io::R
 
 pub(super) fn batches(
     store: FsStore,
-    rows: Listing<OtherRow>,
+    rows: Vec<Listing<OtherRow>>,
     buffers: Arc<Buffers>,
 ) -> impl Stream<Item = Result<Batch<Entry>>> + Send {
-    stream::unfold(Some(rows.boxed()), move |rest| {
+    let rows = stream::iter(rows).flat_map(Listing::boxed).boxed();
+    stream::unfold(Some(rows), move |rest| {
         let (store, buffers) = (store.clone(), buffers.clone());
         async move {
             let mut rows = rest?;

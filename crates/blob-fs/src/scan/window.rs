@@ -1,11 +1,8 @@
 //! Small blobs that lie close together, and are read in one go.
 
-use std::{
-    iter::{self, Peekable},
-    sync::Arc,
-};
+use std::{iter::Peekable, sync::Arc};
 
-use blob_traits::{Batch, Result, Scanned};
+use blob_traits::{Result, Scanned};
 use bytes::Bytes;
 
 use super::{
@@ -17,12 +14,13 @@ use crate::{
     engine::Engine,
     entry::{Entry, segment},
     format::{RECORD_HEADER, record::outboard_len},
-    handle::Guard,
     store::FsStore,
 };
 
 /// How much is read at a time, unless one blob alone is more.
 const WINDOW: u64 = 512 << 10;
+/// About so much is looked at by one thread before it asks for more.
+const BATCH: u64 = 4 << 20;
 /// What lies between two blobs of a window is read, too. More than this is not.
 const GAP: u64 = 64 << 10;
 
@@ -66,9 +64,20 @@ impl Planner {
         Self(rows.peekable())
     }
 
-    /// The next windows; none at the end.
-    pub(super) fn plan(&mut self, at_most: usize) -> Result<Vec<Window>> {
-        (0..at_most).map_while(|_| self.next_window().transpose()).collect()
+    /// The next batches of windows; none at the end.
+    pub(super) fn plan(&mut self, at_most: usize) -> Result<Vec<Vec<Window>>> {
+        (0..at_most).map_while(|_| self.next_batch().transpose()).collect()
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Vec<Window>>> {
+        let (mut batch, mut n_bytes) = (Vec::new(), 0);
+        while n_bytes < BATCH
+            && let Some(window) = self.next_window()?
+        {
+            n_bytes += window.end - window.start;
+            batch.push(window);
+        }
+        Ok((!batch.is_empty()).then_some(batch))
     }
 
     fn next_window(&mut self) -> Result<Option<Window>> {
@@ -88,19 +97,23 @@ impl Planner {
 }
 
 impl Window {
-    /// Reads it in one go, once the first blob is asked for. Where that fails, the readers of the blobs are going to say why.
-    pub(super) fn read(self, store: FsStore, pins: Arc<[Arc<Guard>]>, buffers: Arc<Buffers>) -> Batch<Entry> {
-        let n_bytes = self.rows.iter().map(|row| u64::from(row.size)).sum();
-        let blobs = iter::once_with(move || {
-            let bytes = self.bytes(&store.engine, &buffers);
-            drop(pins);
-            let start = self.start;
-            self.rows.into_iter().filter_map(move |row| match &bytes {
-                Some(bytes) => Some(Ok(row.cut_out_of(bytes, start))),
-                None => entry(&store, row.hash).transpose(),
-            })
-        });
-        Batch::new(n_bytes, blobs.flatten())
+    /// The bytes of its blobs.
+    pub(super) fn n_bytes(&self) -> u64 {
+        self.rows.iter().map(|row| u64::from(row.size)).sum()
+    }
+
+    /// Reads it in one go. Where that fails, the readers of the blobs are going to say why. Blocks.
+    pub(super) fn read(
+        self,
+        store: &FsStore,
+        buffers: &Arc<Buffers>,
+    ) -> impl Iterator<Item = Result<Scanned<Entry>>> + use<> {
+        let bytes = self.bytes(&store.engine, buffers);
+        let (start, store) = (self.start, store.clone());
+        self.rows.into_iter().filter_map(move |row| match &bytes {
+            Some(bytes) => Some(Ok(row.cut_out_of(bytes, start))),
+            None => entry(&store, row.hash).transpose(),
+        })
     }
 
     fn bytes(&self, engine: &Engine, buffers: &Arc<Buffers>) -> Option<Bytes> {
