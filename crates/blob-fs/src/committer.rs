@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     files::FileKey,
     format::record::CameFrom,
-    index::{Commit, Index, SegmentNote},
+    index::{Commit, Index, SegmentNote, Unlink},
     layout::FileNo,
     op::{Orphan, OrphanKind},
     overlay::Overlay,
@@ -260,7 +260,8 @@ impl Committer {
             overlay = &nothing;
         }
         let (checkpoint, segments) = (Some(job.checkpoint), &*job.notes);
-        index.commit(&Commit { overlay, checkpoint, unlink: &unlink, segments })?;
+        let unlink = Unlink::Only(&unlink);
+        index.commit(&Commit { overlay, checkpoint, unlink, segments })?;
         let reader = Arc::new(index.reader()?);
         let mut state = self.engine.state();
         state.visible.reader = Some(reader);
@@ -279,6 +280,7 @@ impl Committer {
     /// Brings rows into the index a few at a time, so that each step needs little room; the checkpoint follows (E61).
     fn commit_ahead(&self, index: &Index, overlay: &Overlay, unlink: &[Orphan]) -> Result<()> {
         for part in overlay.in_parts(ROWS_IN_NEED) {
+            let unlink = Unlink::Only(unlink);
             index.commit(&Commit { overlay: &part, checkpoint: None, unlink, segments: &[] })?;
             // An older transaction would keep all pages that are replaced. The frozen overlay is still asked before it.
             let reader = Arc::new(index.reader()?);

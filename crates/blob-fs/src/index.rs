@@ -6,6 +6,7 @@ mod many;
 mod remove;
 mod rewrite;
 mod segments;
+mod unlink;
 
 use std::{
     fmt,
@@ -21,17 +22,19 @@ use redb::{
     ReadableTableMetadata, TableDefinition, TableError, WriteTransaction,
 };
 
-pub(crate) use self::segments::{AllStats, FILES, SegmentNote};
 use self::{
     backend::FileBackend,
     closing::Closing,
     remove::remove_rows,
     segments::{SEGMENTS, Tally, note_counted},
+    unlink::UNLINK,
+};
+pub(crate) use self::{
+    segments::{AllStats, FILES, SegmentNote},
+    unlink::Unlink,
 };
 use crate::{
-    format::record::Fields,
     layout::{FileNo, Layout},
-    op::{Orphan, OrphanKind},
     overlay::Overlay,
     row::{BlobRow, Checkpoint, TagRow},
     vfs::{Access, Vfs},
@@ -42,7 +45,6 @@ const VERSION: u32 = 1;
 
 const BLOBS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("blobs");
 const TAGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("tags");
-const UNLINK: TableDefinition<'_, &[u8], ()> = TableDefinition::new("unlink");
 /// In `meta` as long as a new index has not been brought up to the end of the log: it is made anew then.
 const UNFINISHED: &str = "unfinished";
 const DAMAGED: &str = "damaged";
@@ -76,8 +78,7 @@ pub(crate) struct Commit<'a> {
     pub(crate) overlay: &'a Overlay,
     /// `None` leaves the one that is there: more rows are to come before the next (E61).
     pub(crate) checkpoint: Option<Checkpoint>,
-    /// All files that are still to be removed.
-    pub(crate) unlink: &'a [Orphan],
+    pub(crate) unlink: Unlink<'a>,
     /// What compaction did.
     pub(crate) segments: &'a [SegmentNote],
 }
@@ -247,19 +248,6 @@ impl Index {
         contained("commit to", &self.path, change)
     }
 
-    /// The files that were still to be removed at the last commit.
-    pub(crate) fn unlink(&self) -> Result<Vec<Orphan>> {
-        let read = || {
-            let table = self.db.begin_read()?.open_table(UNLINK)?;
-            let mut orphans = Vec::new();
-            for entry in table.iter()? {
-                orphans.extend(decode_orphan(entry?.0.value()));
-            }
-            Ok::<_, redb::Error>(orphans)
-        };
-        contained("read", &self.path, read)
-    }
-
     /// Begins to look up in the state of the last commit.
     pub(crate) fn reader(&self) -> Result<IndexReader> {
         let open = || {
@@ -305,11 +293,7 @@ impl Index {
                 tally.tag(name, new, 1);
             }
             tally.apply(&mut txn.open_table(SEGMENTS)?, commit.segments)?;
-            let mut unlink = txn.open_table(UNLINK)?;
-            unlink.retain(|_, ()| false)?;
-            for orphan in commit.unlink {
-                unlink.insert(encode_orphan(orphan).as_slice(), ())?;
-            }
+            commit.unlink.apply(&mut txn.open_table(UNLINK)?)?;
             if commit.segments.contains(&SegmentNote::Repaired) {
                 txn.open_table(META)?.remove(DAMAGED)?;
             }
@@ -444,28 +428,6 @@ fn note_checkpoint(txn: &WriteTransaction, checkpoint: Option<Checkpoint>) -> Re
         meta.insert(AHEAD, [].as_slice())?;
     }
     Ok(meta.get("checkpoint")?.map(|value| value.value().to_vec()).unwrap_or_default())
-}
-
-/// Kind, hash, number.
-fn encode_orphan(orphan: &Orphan) -> [u8; 41] {
-    let mut bytes = [0; 41];
-    let kind = match orphan.what {
-        OrphanKind::All => 1,
-        OrphanKind::Bits => 2,
-    };
-    let fields = [kind].into_iter().chain(*orphan.hash.as_bytes()).chain(orphan.no.0.to_le_bytes());
-    bytes.iter_mut().zip(fields).for_each(|(to, from)| *to = from);
-    bytes
-}
-
-fn decode_orphan(bytes: &[u8]) -> Option<Orphan> {
-    let mut fields = Fields(bytes);
-    let what = match fields.u8()? {
-        1 => OrphanKind::All,
-        2 => OrphanKind::Bits,
-        _ => return None,
-    };
-    Some(Orphan { what, hash: Hash::from_bytes(fields.array()?), no: FileNo(fields.u64()?) })
 }
 
 fn damaged(path: &Path, what: &str) -> Error {

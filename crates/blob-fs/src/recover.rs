@@ -225,3 +225,6 @@ fn read_log(
     }
     Ok(tail)
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,6 +135,7 @@ impl Opening<'_> {
         let checkpoint = replay.checkpoint();
         replay.take_packed(self.segments, recovery.rebuilt_index, recovery)?;
         let tail = read_log(self.vfs(), self.layout, self.segments, &checkpoint, &mut replay, recovery)?;
+        replay.take_removals(self.segments, recovery)?;
         Ok((replay, tail))
     }
 

@@ -1,33 +1,33 @@
 //! Applies what the log says to the index (E62 steps 5 to 7).
 
+mod files;
 mod packed;
 
-use std::{
-    collections::HashMap,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use blob_traits::{BlobFormat, Error, Hash, HashAndFormat, Result, Tag};
 
+use self::files::Lost;
 use super::{DamagedRange, Recovery};
 use crate::{
-    committer::{move_pair, remove_orphan},
+    committer::move_pair,
     format::{
-        record::{Body, CameFrom, Place as RecordPlace, encode_header, outboard_len},
+        record::{Body, CameFrom, Place as RecordPlace, encode_header},
         scan::{ScanError, Scanned, ScannedRecord},
     },
-    index::{Commit, Index, IndexReader},
+    index::{Commit, Index, IndexReader, Unlink},
     layout::{FileNo, Layout},
-    op::{Key, Orphan, OrphanKind, orphan},
+    op::{Orphan, OrphanKind, orphan},
     overlay::{Change, Overlay},
     row::{BlobRow, BlobState, Checkpoint, Origin, Place, TagRow},
     state::Move,
     vfs::Vfs,
 };
 
-/// The index on its way to the end of the log.
+/// So many bytes of names of tags are gathered at most before they go to the index.
+const NAME_BYTES: usize = 16 << 20;
+
+/// The index on its way to the end of the log. What it holds in memory does not grow with the log (E64).
 #[derive(Debug)]
 pub(super) struct Replay {
     vfs: Arc<dyn Vfs>,
@@ -36,15 +36,19 @@ pub(super) struct Replay {
     reader: IndexReader,
     overlay: Overlay,
     checkpoint: Checkpoint,
+    /// How long the names of the tags in the overlay are.
+    name_bytes: usize,
     moves: Vec<Move>,
+    /// Files that go in the end, and are not in the index yet.
     orphans: Vec<Orphan>,
-    /// Large blobs without their files, unless a later record says otherwise.
-    lost: Vec<(Hash, BlobState)>,
-    /// What removals in packed segments say, while an index is built: records before them may be read later (E64).
-    removed: HashMap<Key, u64>,
+    lost: Lost,
+    /// Records up to this one were in the index before.
+    began_at: u64,
+    /// Packed segments whose removals are still to be applied, while an index is built.
+    with_removals: BTreeSet<u32>,
     order: Order,
     changed: bool,
-    /// How many rows are gathered before they go to the index.
+    /// How many rows, moves or files are gathered before they go to the index.
     batch: usize,
 }
 
@@ -59,21 +63,22 @@ enum Order {
 
 impl Replay {
     pub(super) fn new(vfs: Arc<dyn Vfs>, layout: Layout, index: Index, batch: usize) -> Result<Self> {
-        let (reader, checkpoint, orphans) = (index.reader()?, index.checkpoint()?, index.unlink()?);
-        let (overlay, moves, changed) = (Overlay::default(), Vec::new(), !orphans.is_empty());
+        let (reader, checkpoint) = (index.reader()?, index.checkpoint()?);
         let order = if index.is_ahead()? { Order::Any } else { Order::Ascending };
-        let (lost, removed) = (Vec::new(), HashMap::new());
+        let changed = !index.unlink(1)?.is_empty();
         Ok(Self {
             vfs,
             layout,
             index,
             reader,
-            overlay,
+            overlay: Overlay::default(),
             checkpoint,
-            moves,
-            orphans,
-            lost,
-            removed,
+            name_bytes: 0,
+            moves: Vec::new(),
+            orphans: Vec::new(),
+            lost: Lost::default(),
+            began_at: checkpoint.seq,
+            with_removals: BTreeSet::new(),
             order,
             changed,
             batch,
@@ -82,6 +87,12 @@ impl Replay {
 
     pub(super) fn checkpoint(&self) -> Checkpoint {
         self.checkpoint
+    }
+
+    /// How much it holds that is not in the index.
+    #[cfg(test)]
+    pub(super) fn n_held(&self) -> usize {
+        self.overlay.rows() + self.moves.len() + self.orphans.len() + self.lost.len()
     }
 
     /// Damage is remembered before anything behind it is committed: a later opening does not come by here again (E53).
@@ -125,10 +136,7 @@ impl Replay {
                 check: header.last_chunk().copied().unwrap_or_default(),
             };
         }
-        if self.overlay.rows() >= self.batch {
-            self.commit()?;
-        }
-        Ok(())
+        self.commit_if_full()
     }
 
     fn apply(&mut self, segment: u32, record: &ScannedRecord, recovery: &mut Recovery) -> Result<(), Stop> {
@@ -162,9 +170,7 @@ impl Replay {
                 let state = BlobState::Large { size: *size, no: *no };
                 if self.set_blob(hash, seq, set(state))? {
                     self.moves.push(Move { hash, no: *no, from: *came_from });
-                    if !self.files_are_there(hash, *no, *size, *came_from)? {
-                        self.lost.push((hash, state));
-                    }
+                    self.note_if_lost(hash, state, *came_from)?;
                 }
             }
             Body::Referenced { size, no, .. } => {
@@ -197,36 +203,10 @@ impl Replay {
         Ok(())
     }
 
-    /// Whether the files of a large blob are there and of the right length.
-    fn files_are_there(&self, hash: Hash, no: FileNo, size: u64, came_from: CameFrom) -> Result<bool, Error> {
-        let layout = &self.layout;
-        let (data, outboard) = match came_from {
-            CameFrom::Temp => (layout.temp_data(&hash, no), layout.temp_outboard(&hash, no)),
-            CameFrom::Partial => (layout.partial_data(&hash, no), layout.partial_outboard(&hash, no)),
-            CameFrom::Data => (layout.data(&hash, no), layout.data_outboard(&hash, no)),
-        };
-        let outboard_len = outboard_len(size);
-        Ok(self.has_len(&[layout.data(&hash, no), data], size)?
-            && (outboard_len == 0
-                || self.has_len(&[layout.data_outboard(&hash, no), outboard], outboard_len)?))
-    }
-
-    /// Whether the first of these names that is taken is that of a file of this length.
-    fn has_len(&self, paths: &[PathBuf; 2], len: u64) -> Result<bool, Error> {
-        for path in paths {
-            match self.vfs.stat(path) {
-                Ok(stat) => return Ok(stat.size == len),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(Error::io("look at", path, e)),
-            }
-        }
-        Ok(false)
-    }
-
     /// Makes this the last that is known of a blob; `false`: something later is known.
     fn set_blob(&mut self, hash: Hash, seq: u64, change: Change<BlobRow>) -> Result<bool, Stop> {
         let old = self.blob_row(&hash)?;
-        if self.is_stale(|| Key::Blob(hash), old.map(|old| old.seq), seq) {
+        if self.is_stale(old.map(|old| old.seq), seq) {
             // Files of a state that has passed. They should have gone long ago. A copy of what is known has not passed.
             let is_copy = old.is_some_and(|old| old.seq == seq);
             let stale = change
@@ -250,12 +230,17 @@ impl Replay {
     fn set_tag(&mut self, tag: Tag, seq: u64, change: Change<TagRow>) -> Result<(), Stop> {
         if self.order == Order::Any {
             let old = self.tag_row(&tag)?.map(|row| row.seq);
-            if self.is_stale(|| Key::Tag(tag.clone()), old, seq) {
+            if self.is_stale(old, seq) {
                 return Ok(());
             }
         }
-        self.overlay.tags.insert(tag, change);
+        self.put_tag(tag, change);
         Ok(())
+    }
+
+    fn put_tag(&mut self, tag: Tag, change: Change<TagRow>) {
+        self.name_bytes += tag.as_ref().len();
+        self.overlay.tags.insert(tag, change);
     }
 
     fn blob_row(&self, hash: &Hash) -> Result<Option<BlobRow>> {
@@ -273,14 +258,20 @@ impl Replay {
     }
 
     /// Whether something is known of a key that came after `seq`, or is the same record in a packed segment (E66).
-    fn is_stale(&self, key: impl FnOnce() -> Key, row_seq: Option<u64>, seq: u64) -> bool {
-        self.order == Order::Any
-            && (row_seq.is_some_and(|known| known >= seq)
-                || (!self.removed.is_empty() && self.removed.get(&key()).is_some_and(|known| *known >= seq)))
+    fn is_stale(&self, row_seq: Option<u64>, seq: u64) -> bool {
+        self.order == Order::Any && row_seq.is_some_and(|known| known >= seq)
+    }
+
+    fn commit_if_full(&mut self) -> Result<(), Stop> {
+        let held = self.overlay.rows().max(self.moves.len()).max(self.orphans.len());
+        if held >= self.batch || self.name_bytes >= NAME_BYTES {
+            self.commit()?;
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<()> {
-        let mut dirs = std::collections::BTreeSet::new();
+        let mut dirs = BTreeSet::new();
         for moved in std::mem::take(&mut self.moves) {
             move_pair(&*self.vfs, &self.layout, &moved)?;
             dirs.insert(self.layout.data_subdir(&moved.hash));
@@ -289,8 +280,10 @@ impl Replay {
         dirs.into_iter()
             .try_for_each(|dir| self.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e)))?;
         let (overlay, checkpoint) = (&self.overlay, Some(self.checkpoint));
-        self.index.commit(&Commit { overlay, checkpoint, unlink: &self.orphans, segments: &[] })?;
-        self.overlay = Overlay::default();
+        let unlink = Unlink::Add(&self.orphans);
+        self.index.commit(&Commit { overlay, checkpoint, unlink, segments: &[] })?;
+        self.orphans.clear();
+        (self.overlay, self.name_bytes) = (Overlay::default(), 0);
         self.reader = self.index.reader()?;
         Ok(())
     }
@@ -300,18 +293,8 @@ impl Replay {
         if self.changed {
             self.commit()?;
         }
-        for (hash, state) in std::mem::take(&mut self.lost) {
-            if self.reader.blob(&hash)?.is_some_and(|row| row.state == state) {
-                recovery.damaged_blobs.push(hash);
-            }
-        }
-        if !self.orphans.is_empty() {
-            for orphan in std::mem::take(&mut self.orphans) {
-                remove_orphan(&*self.vfs, &self.layout, &orphan)?;
-                recovery.removed_files += 1;
-            }
-            self.commit()?;
-        }
+        self.report_lost(recovery)?;
+        self.remove_orphans(recovery)?;
         Ok((self.index, self.checkpoint))
     }
 }

@@ -1,7 +1,5 @@
 //! Packed segments in recovery (E62 step 4) and in a rebuild (E64).
 
-use std::collections::hash_map::Entry;
-
 use blob_traits::{Error, Result, Tag};
 
 use super::{Order, Replay, Stop};
@@ -10,7 +8,6 @@ use crate::{
         record::Body,
         scan::{ScanFrom, ScanLimits, Scanned, ScannedRecord, SeqRule, SmallPayloads, scan},
     },
-    op::Key,
     overlay::Change,
     recover::Recovery,
     row::{BlobRow, Place, TagRow},
@@ -47,13 +44,8 @@ impl Replay {
     ) -> Result<(), Stop> {
         let (id, header) = (packed.id(), &packed.header);
         let file = segments::open(&*self.vfs, &self.layout, id)?;
-        let from = ScanFrom { offset: header.len(), next_seq: header.base_seq };
-        let limits = ScanLimits {
-            known_end: Some(packed.size),
-            checkpoint_seq: u64::MAX,
-            seqs: SeqRule::Ascending,
-            small: if new || !packed.is_whole { SmallPayloads::Read } else { SmallPayloads::Skip },
-        };
+        let reads_all = new || !packed.is_whole;
+        let (from, limits) = whole(packed, if reads_all { SmallPayloads::Read } else { SmallPayloads::Skip });
         let before = recovery.damaged.len();
         scan::<Stop>(&*file, header, from, limits, &mut |scanned| match scanned {
             Scanned::Damage(damage) => self.note_damage(id, damage.range, recovery),
@@ -62,8 +54,11 @@ impl Replay {
                 for record in &transaction.records {
                     if new {
                         recovery.replayed_records += 1;
-                        self.apply(id, record, recovery)?;
-                        self.note_removals(record);
+                        if is_removal(record) {
+                            self.with_removals.insert(id);
+                        } else {
+                            self.apply(id, record, recovery)?;
+                        }
                     } else if packed.is_whole || segments::is_right(record) {
                         // Where what it was made of may be there still, no row moves to a bad copy.
                         self.relocate(id, record)?;
@@ -78,22 +73,36 @@ impl Replay {
         Ok(())
     }
 
-    /// Remembers what is removed by a record: in other segments there may be records from before it.
-    fn note_removals(&mut self, record: &ScannedRecord) {
-        let seq = record.header.seq;
-        let keys: Vec<Key> = match &record.body {
-            Body::Delete(entries) => entries.iter().map(|(hash, _)| Key::Blob(*hash)).collect(),
-            Body::TagDelete(entries) => {
-                entries.iter().map(|(_, name)| Key::Tag(Tag::from(name.as_slice()))).collect()
-            }
-            _ => return,
-        };
-        for key in keys {
-            match self.removed.entry(key) {
-                Entry::Occupied(mut known) => *known.get_mut() = seq.max(*known.get()),
-                Entry::Vacant(unknown) => drop(unknown.insert(seq)),
-            }
+    /// Applies the removals in packed segments to an index that is new, once it has all that they may remove: the records
+    /// before them may lie in any segment (E64).
+    pub(in crate::recover) fn take_removals(
+        &mut self,
+        segments: &Segments,
+        recovery: &mut Recovery,
+    ) -> Result<()> {
+        let with_removals = std::mem::take(&mut self.with_removals);
+        for packed in segments.packed.iter().filter(|packed| with_removals.contains(&packed.id())) {
+            let path = self.layout.segment(packed.id());
+            self.take_removals_of(packed, recovery).map_err(|stop| stop.into_error(&path))?;
         }
+        Ok(())
+    }
+
+    fn take_removals_of(&mut self, packed: &PackedSegment, recovery: &mut Recovery) -> Result<(), Stop> {
+        let id = packed.id();
+        let file = segments::open(&*self.vfs, &self.layout, id)?;
+        let (from, limits) = whole(packed, SmallPayloads::Skip);
+        scan::<Stop>(&*file, &packed.header, from, limits, &mut |scanned| match scanned {
+            // Told of when all else was read.
+            Scanned::Damage(_) => Ok(()),
+            Scanned::Transaction(transaction) => {
+                for record in transaction.records.iter().filter(|record| is_removal(record)) {
+                    self.apply(id, record, recovery)?;
+                }
+                self.commit_if_full()
+            }
+        })?;
+        Ok(())
     }
 
     /// Lets the row that has this record's seq point to this copy of it.
@@ -118,18 +127,23 @@ impl Replay {
             Body::TagSet { name, .. } => {
                 let tag = Tag::from(name.as_slice());
                 if let Some(row) = self.tag_row(&tag)?.filter(|row| row.seq == seq) {
-                    self.overlay.tags.insert(tag, Change::Set(TagRow { place, ..row }));
+                    self.put_tag(tag, Change::Set(TagRow { place, ..row }));
                 }
             }
             Body::Delete(_) | Body::TagDelete(_) | Body::PackEnd { .. } | Body::Mark | Body::Unknown => {}
         }
         Ok(())
     }
+}
 
-    fn commit_if_full(&mut self) -> Result<(), Stop> {
-        if self.overlay.rows() >= self.batch {
-            self.commit()?;
-        }
-        Ok(())
-    }
+/// How a packed segment is read from its first record to its last.
+fn whole(packed: &PackedSegment, small: SmallPayloads) -> (ScanFrom, ScanLimits) {
+    let header = &packed.header;
+    let from = ScanFrom { offset: header.len(), next_seq: header.base_seq };
+    let known_end = Some(packed.size);
+    (from, ScanLimits { known_end, checkpoint_seq: u64::MAX, seqs: SeqRule::Ascending, small })
+}
+
+fn is_removal(record: &ScannedRecord) -> bool {
+    matches!(record.body, Body::Delete(_) | Body::TagDelete(_))
 }
