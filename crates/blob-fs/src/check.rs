@@ -12,7 +12,7 @@ mod salvage;
 mod totals;
 mod walk;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use blob_traits::{
     CheckMode, ConsistencyCheck, ConsistencyCheckProgress, Error, Progress, Result,
@@ -44,6 +44,9 @@ impl ConsistencyCheck for FsStore {
         }
     }
 }
+
+/// How often somebody who waits looks whether somebody waits for him.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// A check that runs.
 struct Check {
@@ -82,6 +85,12 @@ impl Check {
         if self.repairs() {
             engine.state().check_writable()?;
         }
+        self.go_on()?;
+        self.report.trace("checking the pages of the index".to_owned())?;
+        if !self.index_is_sound()? {
+            // Who has lost rows and does not know it would take files for nobody's.
+            return self.put_index_aside(true);
+        }
         let mut log_is_sound = true;
         let phases = [
             self.phase("the log", || {
@@ -97,6 +106,21 @@ impl Check {
             return self.put_index_aside(log_is_sound);
         }
         Ok(())
+    }
+
+    /// Whether each page of the index on the disk is what was written. The committer tells, between two commits.
+    fn index_is_sound(&self) -> Result<bool> {
+        let engine = self.engine();
+        let mut state = engine.state();
+        let number = state.verification.ask();
+        loop {
+            if let Some(outcome) = state.verification.outcome_of(number) {
+                return outcome.map_err(|failure| failure.to_error());
+            }
+            state.check_readable()?;
+            self.report.check()?;
+            state = engine.wait_index(state, PAUSE);
+        }
     }
 
     /// Runs a part of the check. A damaged index ends that part and no other.

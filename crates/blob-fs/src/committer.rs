@@ -108,6 +108,11 @@ impl Committer {
                 self.shrink_or_back_off();
                 continue;
             }
+            if state.verification.is_due() {
+                drop(state);
+                self.verify();
+                continue;
+            }
             let now = Instant::now();
             let wanted = std::mem::take(&mut state.commit_wanted);
             let dirty = state.visible.active.rows() > 0 || self.job.is_some();
@@ -185,6 +190,19 @@ impl Committer {
         drop(state);
         self.index = Some(new);
         self.sync_name()
+    }
+
+    /// Proves the pages of the index on the disk, which nobody else writes to.
+    fn verify(&self) {
+        let Engine { vfs, layout, options, .. } = &*self.engine;
+        let n_wanted = self.engine.state().verification.n_wanted;
+        let is_sound = Index::is_sound(&**vfs, layout, options.index_cache);
+        if let (Ok(false), Some(index)) = (&is_sound, &self.index) {
+            index.leave();
+        }
+        let outcome = is_sound.map_err(|e| Failure::of("read", &layout.index(), &e));
+        self.engine.state().verification.end(n_wanted, outcome);
+        self.engine.index_changed();
     }
 
     /// Before anything is committed to a new file, its name is certain: the log may lose what the old one needs.

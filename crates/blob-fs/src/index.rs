@@ -7,6 +7,7 @@ mod remove;
 mod rewrite;
 mod segments;
 mod unlink;
+mod verify;
 
 use std::{
     fmt,
@@ -306,14 +307,14 @@ impl Index {
 impl IndexReader {
     /// The row of a blob.
     pub(crate) fn blob(&self, hash: &Hash) -> Result<Option<BlobRow>> {
-        let found = contained("read", &self.path, || Ok(self.blobs.get_owned(hash.as_bytes())?))?;
-        found.map(|row| self.decode(BlobRow::decode(row.value()))).transpose()
+        let read = || Ok(self.blobs.get_owned(hash.as_bytes())?.map(|row| BlobRow::decode(row.value())));
+        contained("read", &self.path, read)?.map(|row| self.decode(row)).transpose()
     }
 
     /// The row of a tag.
     pub(crate) fn tag(&self, tag: &Tag) -> Result<Option<TagRow>> {
-        let found = contained("read", &self.path, || Ok(self.tags.get_owned(tag.as_ref())?))?;
-        found.map(|row| self.decode(TagRow::decode(row.value()))).transpose()
+        let read = || Ok(self.tags.get_owned(tag.as_ref())?.map(|row| TagRow::decode(row.value())));
+        contained("read", &self.path, read)?.map(|row| self.decode(row)).transpose()
     }
 
     /// Whether there are partial blobs, if that is known.
@@ -377,25 +378,33 @@ impl IndexReader {
         let mut range = contained("read", &self.path, || {
             Ok(bounds.map(|bounds| self.tags.range_owned::<&[u8]>(bounds)).transpose()?)
         })?;
-        let entries = self.entries(move || range.as_mut()?.next());
+        let entries = self.entries(
+            move || range.as_mut()?.next(),
+            |key, row| {
+                let (key, row): (OwnedAccessGuard<&[u8]>, OwnedAccessGuard<&[u8]>) = (key, row);
+                (Tag::from(key.value()), TagRow::decode(row.value()))
+            },
+        );
         Ok(entries.map(|entry| {
-            let (key, row) = entry?;
-            let (key, row): (OwnedAccessGuard<&[u8]>, OwnedAccessGuard<&[u8]>) = (key, row);
-            Ok((Tag::from(key.value()), self.decode(TagRow::decode(row.value()))?))
+            let (tag, row) = entry?;
+            Ok((tag, self.decode(row)?))
         }))
     }
 
-    /// What a range yields; nothing after an error.
-    fn entries<T>(
+    /// What a range yields, once it has been read; nothing after an error.
+    fn entries<K, V, T>(
         &self,
-        mut next: impl FnMut() -> Option<Result<T, redb::StorageError>>,
+        mut next: impl FnMut() -> Option<Result<(K, V), redb::StorageError>>,
+        read: impl Fn(K, V) -> T,
     ) -> impl Iterator<Item = Result<T>> {
         let mut has_failed = false;
         std::iter::from_fn(move || {
             if has_failed {
                 return None;
             }
-            let entry = contained("read", &self.path, || Ok(next().transpose()?)).transpose();
+            // Where an entry lies in its page is not known to be right before it is read.
+            let mut next = || Ok(next().transpose()?.map(|(key, value)| read(key, value)));
+            let entry = contained("read", &self.path, &mut next).transpose();
             has_failed = matches!(entry, Some(Err(_)));
             entry
         })

@@ -50,6 +50,7 @@ pub(crate) struct State {
     pub(crate) index_failures: u64,
     /// Somebody waits for a commit, however long the last one failed ago.
     pub(crate) commit_wanted: bool,
+    pub(crate) verification: Verification,
     /// A group failed, and nothing durable says yet that the log ends before it.
     pub(crate) is_log_in_doubt: bool,
     /// The last record that is published, and where it lies.
@@ -131,6 +132,37 @@ pub(crate) struct Visible {
     pub(crate) generation: u64,
 }
 
+/// The proof of the pages of the index, which whoever writes to it has to give (E68).
+#[derive(Debug, Default)]
+pub(crate) struct Verification {
+    /// How often it was asked for.
+    pub(crate) n_wanted: u64,
+    /// Up to which of these times it was given.
+    n_done: u64,
+    /// Whether all were as they should be, the last time.
+    outcome: Option<std::result::Result<bool, Failure>>,
+}
+
+impl Verification {
+    /// Asks for it. Returns what [`outcome_of`](Self::outcome_of) is to be asked with.
+    pub(crate) fn ask(&mut self) -> u64 {
+        self.n_wanted += 1;
+        self.n_wanted
+    }
+
+    pub(crate) fn outcome_of(&self, number: u64) -> Option<std::result::Result<bool, Failure>> {
+        self.outcome.clone().filter(|_| self.n_done >= number)
+    }
+
+    pub(crate) fn is_due(&self) -> bool {
+        self.n_done < self.n_wanted
+    }
+
+    pub(crate) fn end(&mut self, n_done: u64, outcome: std::result::Result<bool, Failure>) {
+        (self.n_done, self.outcome) = (n_done, Some(outcome));
+    }
+}
+
 /// What the index said about the keys of an operation, before the lock was taken.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Looked {
@@ -158,6 +190,7 @@ impl State {
             index_trouble: None,
             index_failures: 0,
             commit_wanted: false,
+            verification: Verification::default(),
             is_log_in_doubt: false,
             published,
             durable_seq: published.seq,

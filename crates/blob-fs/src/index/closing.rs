@@ -3,15 +3,27 @@
 use std::{
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// A value of redb. Dropping it closes files and ends transactions, which goes wrong where the file has gone bad; nobody
 /// who lets go of it may be torn down by that. The next opening finds what is wrong.
-pub(super) struct Closing<T>(Option<T>);
+///
+/// Over a bad page redb may panic while it unwinds, which ends the process: a file that is known to be bad is not closed, but
+/// [left](Self::leave).
+pub(super) struct Closing<T> {
+    value: Option<T>,
+    is_left: AtomicBool,
+}
 
 impl<T> Closing<T> {
     pub(super) fn new(value: T) -> Self {
-        Self(Some(value))
+        Self { value: Some(value), is_left: AtomicBool::new(false) }
+    }
+
+    /// Has it stay in memory for good, with what it has open.
+    pub(super) fn leave(&self) {
+        self.is_left.store(true, Ordering::Relaxed);
     }
 }
 
@@ -19,14 +31,16 @@ impl<T> Deref for Closing<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.0.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
+        self.value.as_ref().unwrap_or_else(|| unreachable!("it is there until it is dropped"))
     }
 }
 
 impl<T> Drop for Closing<T> {
     fn drop(&mut self) {
-        let value = self.0.take();
-        if catch_unwind(AssertUnwindSafe(move || drop(value))).is_err() {
+        let value = self.value.take();
+        if *self.is_left.get_mut() {
+            std::mem::forget(value);
+        } else if catch_unwind(AssertUnwindSafe(move || drop(value))).is_err() {
             tracing::warn!("closing the index panicked");
         }
     }

@@ -90,6 +90,11 @@ impl Opening<'_> {
     fn with_index(&self, flaws: &mut Vec<Flaw>, recovery: &mut Recovery) -> Result<Found> {
         let segments = self.segments;
         let id = segments.store_id();
+        // What is damaged is not to be found out later: rows that have gone look as if there never had been any.
+        if self.accepts_loss() && !Index::is_sound(self.vfs(), self.layout, self.options.index_cache)? {
+            let what = "pages of it are not what was written".to_owned();
+            return Err(Error::DamagedStore { path: self.layout.index(), what });
+        }
         let index = Index::open(&self.options.vfs, self.layout, id.as_ref(), self.options.index_cache)?;
         if index.is_unfinished()? && !segments.is_empty() {
             // It was being built when the process ended.
@@ -99,10 +104,6 @@ impl Opening<'_> {
             return self.rebuild(None, 0, recovery);
         }
         let reader = index.reader()?;
-        if self.accepts_loss() {
-            // Each page is read: what is damaged is not to be found out later.
-            reader.miscounted()?;
-        }
         let checkpoint = index.checkpoint()?;
         if segments.is_empty() && checkpoint != Checkpoint::default() {
             return Err(lossy(self.layout.log_dir(), "the index refers to a log, and there are no segments"));

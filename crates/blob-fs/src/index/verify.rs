@@ -1,0 +1,158 @@
+//! Proving the pages of the index: redb takes a page for right when it reads it, and an index that has lost rows looks like
+//! one that never had them.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, ErrorKind},
+    mem::ManuallyDrop,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use blob_traits::{Error, Result};
+use redb::StorageBackend;
+
+use super::{Index, contained};
+use crate::{
+    layout::Layout,
+    vfs::{Access, FileRef, Vfs},
+};
+
+/// The unit in which changes are kept. A whole number of pages of redb's.
+const BLOCK: u64 = 4096;
+
+impl Index {
+    /// Reads all pages of the index that is on the disk, and checks each against what the one above it says. Nothing is
+    /// written. Nobody else may write meanwhile. `false`: it is damaged, or not there.
+    ///
+    /// # Errors
+    /// Those of the system, and [`Error::UnsupportedFormat`].
+    pub(crate) fn is_sound(vfs: &dyn Vfs, layout: &Layout, cache: usize) -> Result<bool> {
+        let path = layout.index();
+        let file = match vfs.open(&path, Access::ReadWrite) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            file => file.map_err(|e| Error::io("open", &path, e))?,
+        };
+        let len = file.stat().map_err(|e| Error::io("look at", &path, e))?.size;
+        if len == 0 {
+            return Ok(false);
+        }
+        let verify = || {
+            let backend = Unwritten { file, changes: Mutex::new(Changes { len, ..Changes::default() }) };
+            let mut builder = redb::Builder::new();
+            // It is closed only if nothing is wrong with it: redb may panic twice over a bad page, which ends the process.
+            let mut db = ManuallyDrop::new(builder.set_cache_size(cache).create_with_backend(backend)?);
+            let is_sound = db.check_integrity()?;
+            if is_sound {
+                drop(ManuallyDrop::into_inner(db));
+            }
+            Ok(is_sound)
+        };
+        match contained("read", &path, verify) {
+            Err(Error::DamagedStore { .. }) => Ok(false),
+            verified => verified,
+        }
+    }
+
+    /// Takes note that it is damaged: it is not closed in good order.
+    pub(crate) fn leave(&self) {
+        self.db.leave();
+    }
+}
+
+/// A file that is not written to: what would be is kept in memory, which is little while nothing is committed.
+#[derive(Debug)]
+struct Unwritten {
+    file: FileRef,
+    changes: Mutex<Changes>,
+}
+
+#[derive(Debug, Default)]
+struct Changes {
+    len: u64,
+    /// By their offsets.
+    blocks: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Unwritten {
+    fn changes(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn block(&self, start: u64) -> io::Result<Vec<u8>> {
+        let mut block = vec![0; usize::try_from(BLOCK).unwrap_or_default()];
+        self.stored(start, &mut block)?;
+        Ok(block)
+    }
+
+    /// What is in the file; nothing is behind its end.
+    fn stored(&self, offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+        let mut at = offset;
+        while !out.is_empty() {
+            match self.file.read_at(out, at) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+                Ok(0) => {
+                    out.fill(0);
+                    return Ok(());
+                }
+                Ok(n) => {
+                    at += n as u64;
+                    out = out.get_mut(n..).unwrap_or_default();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StorageBackend for Unwritten {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.changes().len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let end = offset.saturating_add(out.len() as u64);
+        let changes = self.changes();
+        if end > changes.len {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.stored(offset, out)?;
+        for (start, block) in changes.blocks.range((offset / BLOCK) * BLOCK..end) {
+            overlay(out, offset, *start, block);
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.changes().len = len;
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let end = offset.saturating_add(data.len() as u64);
+        let mut changes = self.changes();
+        let mut start = (offset / BLOCK) * BLOCK;
+        while start < end {
+            let mut block = match changes.blocks.remove(&start) {
+                Some(block) => block,
+                None => self.block(start)?,
+            };
+            overlay(&mut block, start, offset, data);
+            changes.blocks.insert(start, block);
+            start += BLOCK;
+        }
+        Ok(())
+    }
+}
+
+/// Copies what lies at one place over what lies at another, where they meet.
+fn overlay(to: &mut [u8], to_offset: u64, from_offset: u64, from: &[u8]) {
+    let skip = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
+    let to = to.get_mut(skip(to_offset, from_offset)..).unwrap_or_default();
+    let from = from.get(skip(from_offset, to_offset)..).unwrap_or_default();
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+}
