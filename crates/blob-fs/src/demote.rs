@@ -11,7 +11,7 @@ use blob_traits::{Damage, Demote, Error, Hash, MapEntry, MapMut, PartialTree, Re
 pub(crate) use self::{pairs::Pairs, sound::copy_all};
 use self::{
     pairs::PreOrder,
-    sound::{copy_raw, copy_sound},
+    sound::{copy_raw, copy_sound, find_sound},
 };
 use crate::{
     engine::Engine,
@@ -82,6 +82,21 @@ impl Entry {
             engine.sync_log().map_err(|failure| failure.to_error())?;
         }
         Ok(recorded)
+    }
+
+    /// The chunks of a complete blob that has files which verify by the pairs that are there, whatever else is not.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub(crate) fn sound_ranges(&self) -> Result<ChunkRanges> {
+        let (engine, size) = (&*self.engine, self.size().value());
+        let file = match &self.content {
+            Content::Large { no, .. } => found(open_data(engine, self.hash, *no))?,
+            Content::Referenced { place, .. } => users_file(engine, self.hash, *place, size)?,
+            Content::Small { .. } | Content::Partial(_) | Content::Empty => None,
+        };
+        let Some(file) = file else { return Ok(ChunkRanges::empty()) };
+        find_sound(&file, &mut self.pairs(&Damage::default())?, size)
     }
 
     /// The pairs of a complete blob.

@@ -107,7 +107,9 @@ impl Check {
         if self.rebuild_outboard(hash, row, no)? {
             return self.report.info(format!("{path} was computed anew"), Some(hash));
         }
-        self.demote(hash, row, ChunkRanges::all())
+        let Some(entry) = Entry::complete(self.engine(), hash, row) else { return Ok(()) };
+        // What the pairs that are left prove stays.
+        self.demote(hash, row, ChunkRanges::all() - entry.sound_ranges()?)
     }
 
     /// Computes the hash tree from the bytes of the blob; `false`: they are not those of its hash.
@@ -242,12 +244,16 @@ impl Check {
 
     /// `false`: not even that nothing is left of the blob could be recorded.
     pub(super) fn try_demote(&self, hash: Hash, row: &BlobRow, lost: ChunkRanges) -> Result<bool> {
-        // The second time with nothing that would have to be read.
-        for lost in [lost, ChunkRanges::all()] {
+        for attempt in [Attempt::As(lost), Attempt::WithoutUnproved, Attempt::Empty] {
             let Some(entry) = Entry::complete(self.engine(), hash, row) else { return Ok(true) };
             if !self.is_row(hash, row)? {
                 return Ok(true);
             }
+            let lost = match attempt {
+                Attempt::As(lost) => lost,
+                Attempt::WithoutUnproved => ChunkRanges::all() - entry.sound_ranges()?,
+                Attempt::Empty => ChunkRanges::all(),
+            };
             let damage = Damage { lost, mended: Vec::new() };
             match futures_lite::future::block_on(self.store.demote(entry, damage)) {
                 Ok(Some(_)) => {
@@ -311,6 +317,16 @@ impl Check {
         let dir = layout.quarantine_dir();
         vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e))
     }
+}
+
+/// What is left of a blob that becomes partial.
+enum Attempt {
+    /// All but these chunks, where the pairs above them are there.
+    As(ChunkRanges),
+    /// What the pairs that are there prove.
+    WithoutUnproved,
+    /// Nothing, so that nothing has to be read.
+    Empty,
 }
 
 /// Whether an error is about what is kept of one blob.

@@ -24,37 +24,47 @@ pub(super) fn copy_sound(
     size: u64,
     wanted: &ChunkRanges,
 ) -> Result<ChunkRanges> {
-    let mut copying = Copying { from, to, pairs, size };
-    let mut copied = ChunkRanges::empty();
-    for piece in pieces(wanted, size, AT_ONCE) {
-        if copying.copy(&piece)? {
-            copied |= piece;
-            continue;
-        }
-        for group in pieces(&piece, size, GROUP) {
-            if copying.copy(&group)? {
-                copied |= group;
-            }
-        }
-    }
-    Ok(copied)
+    let copy = |offset, group: &[u8]| {
+        to.write_all_at(group, offset).map_err(|e| Error::io("write a partial blob", "", e))
+    };
+    Proving { from, pairs, size, sink: copy }.prove(wanted)
 }
 
-struct Copying<'a, 'b> {
+/// Says which chunks verify.
+pub(super) fn find_sound(from: &FileRef, pairs: &mut Pairs<'_>, size: u64) -> Result<ChunkRanges> {
+    Proving { from, pairs, size, sink: |_, _: &[u8]| Ok(()) }.prove(&ChunkRanges::all())
+}
+
+struct Proving<'a, 'b, F> {
     from: &'a FileRef,
-    to: &'a FileRef,
     pairs: &'a mut Pairs<'b>,
     size: u64,
+    sink: F,
 }
 
-impl Copying<'_, '_> {
+impl<F: FnMut(u64, &[u8]) -> Result<()>> Proving<'_, '_, F> {
+    fn prove(&mut self, wanted: &ChunkRanges) -> Result<ChunkRanges> {
+        let mut proved = ChunkRanges::empty();
+        for piece in pieces(wanted, self.size, AT_ONCE) {
+            if self.proves(&piece)? {
+                proved |= piece;
+                continue;
+            }
+            for group in pieces(&piece, self.size, GROUP) {
+                if self.proves(&group)? {
+                    proved |= group;
+                }
+            }
+        }
+        Ok(proved)
+    }
+
     /// `false`: not all of these groups is there and verifies.
-    fn copy(&mut self, ranges: &ChunkRanges) -> Result<bool> {
+    fn proves(&mut self, ranges: &ChunkRanges) -> Result<bool> {
         let mut raw = Raw { file: self.from.clone(), size: self.size };
         let mut proof = Proof::new(self.pairs, self.size);
-        let read = read_groups(&mut proof, &mut raw, ranges.clone(), |offset, group| {
-            self.to.write_all_at(&group, offset).map_err(|e| Error::io("write a partial blob", "", e))
-        });
+        let sink = &mut self.sink;
+        let read = read_groups(&mut proof, &mut raw, ranges.clone(), |offset, group| sink(offset, &group));
         match block_on(read) {
             Ok(()) => Ok(true),
             Err(Error::Mismatch { .. } | Error::Damaged { .. }) => Ok(false),
