@@ -14,6 +14,7 @@ use crate::{
     DamagedBlob,
     inspect::{Cv, Findings, Inspection, is_sound_in_memory},
     limits::Limits,
+    pace::{Pace, Paced},
     pieces::{Opened, Pieces, ReadAhead},
     report::n_bytes,
     subtree::{GROUP, Subtree, whole_groups},
@@ -137,7 +138,7 @@ fn look_at_all<E: MapEntry>(batch: Batch<E>, mut at_once: u64, watch: &Watch) ->
             Scanned::Entry { entry, path } if entry.is_complete() && entry.size().value() <= at_once => {
                 let size = entry.size().value();
                 at_once -= size;
-                let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, watch)?;
+                let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, watch, None)?;
                 let present = whole_groups(&ChunkRanges::all(), size);
                 let looked = Looked::new(size, EntryStatus::Complete, present, findings, stored_len);
                 seen.looked.push((entry, path, looked));
@@ -177,7 +178,9 @@ where
     let at_once = if size <= PART { n_bytes(&present, size) } else { 0 };
     let permit = limits.admit(at_once).await;
     let (watch, opened, ranges) = (alive.watch(), entry.clone(), only.clone());
-    let top = unblock(move || look_at_top(&opened, size, ranges.as_deref(), &watch)).await?;
+    // Of a blob that is looked at in parts nothing has been admitted yet.
+    let pace = (size > PART).then(|| limits.pace.clone());
+    let top = unblock(move || look_at_top(&opened, size, ranges.as_deref(), &watch, pace.as_deref())).await?;
     drop(permit);
     let Top { mut findings, parts, stored_len } = top;
     let mut n_looked = at_once;
@@ -215,7 +218,13 @@ struct Top {
 }
 
 /// Looks at the top of a tree, down to parts that can be looked at side by side; at all of a small blob.
-fn look_at_top<E: MapEntry>(entry: &E, size: u64, only: Option<&ChunkRanges>, watch: &Watch) -> Result<Top> {
+fn look_at_top<E: MapEntry>(
+    entry: &E,
+    size: u64,
+    only: Option<&ChunkRanges>,
+    watch: &Watch,
+    pace: Option<&Pace>,
+) -> Result<Top> {
     let mut top = Top::default();
     let whole = Subtree::whole(size);
     let mut pieces = match Opened::new(entry, ReadAhead::Window) {
@@ -227,7 +236,15 @@ fn look_at_top<E: MapEntry>(entry: &E, size: u64, only: Option<&ChunkRanges>, wa
     };
     top.stored_len = pieces.stored_len().ok().flatten();
     let mut open = vec![(whole, *entry.hash().as_bytes())];
-    let mut inspection = Inspection::new(&mut pieces, &mut top.findings).there(only).watched(watch);
+    let mut paced;
+    let pieces: &mut dyn Pieces = match pace {
+        Some(pace) => {
+            paced = Paced { pieces: &mut pieces, pace, watch };
+            &mut paced
+        }
+        None => &mut pieces,
+    };
+    let mut inspection = Inspection::new(pieces, &mut top.findings).there(only).watched(watch);
     while let Some((tree, expected)) = open.pop() {
         if size <= PART {
             inspection.run(&tree, &expected)?;

@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use crate::{
     Fetched, Source,
     inspect::{Inspection, Lost, Origin, Visit},
+    pace::{Pace, Paced, Pause},
     pieces::{Opened, Pieces, ReadAhead},
     source::{BaoStream, FilePieces, Kind},
     subtree::Subtree,
@@ -46,6 +47,7 @@ pub(crate) async fn fill_from<S: MapMut>(
     entry: &S::EntryMut,
     source: &Source,
     wanted: &ChunkRanges,
+    pace: &Arc<Pace>,
     on_bytes: &(impl Fn(u64) -> Result<()> + Sync),
 ) -> Result<Filled> {
     let (hash, size) = (entry.hash(), entry.size().value());
@@ -57,7 +59,7 @@ pub(crate) async fn fill_from<S: MapMut>(
         Kind::Store(find) => match find(hash).await? {
             // Of a blob of another size it cannot have anything that fits.
             Some((its_size, open)) if its_size == size => {
-                fill_from_pieces(entry, wanted.clone(), open, on_bytes).await
+                fill_from_pieces(entry, wanted.clone(), open, pace, on_bytes).await
             }
             _ => Ok(Filled::default()),
         },
@@ -67,11 +69,11 @@ pub(crate) async fn fill_from<S: MapMut>(
                 let pairs = Opened::new(&ours, ReadAhead::None)?;
                 Ok(Box::new(FilePieces::open(&path, pairs)?) as Box<dyn Pieces>)
             });
-            fill_from_pieces(entry, wanted.clone(), open, on_bytes).await
+            fill_from_pieces(entry, wanted.clone(), open, pace, on_bytes).await
         }
         Kind::File { .. } => Ok(Filled::default()),
         Kind::Stream(find) => match find(hash, size, wanted.clone()).await? {
-            Some(stream) => fill_from_stream(store, hash, size, wanted, stream).await,
+            Some(stream) => fill_from_stream(store, hash, size, wanted, pace, stream).await,
             None => Ok(Filled::default()),
         },
     }
@@ -81,16 +83,18 @@ async fn fill_from_pieces<E: MapEntryMut>(
     entry: &E,
     wanted: ChunkRanges,
     open: impl FnOnce() -> Result<Box<dyn Pieces>> + Send + 'static,
+    pace: &Arc<Pace>,
     on_bytes: &(impl Fn(u64) -> Result<()> + Sync),
 ) -> Result<Filled> {
     let (hash, size) = (entry.hash(), entry.size().value());
     let mut writer = entry.batch_writer().await?;
     let alive = Alive::default();
-    let watch = alive.watch();
+    let (watch, pace) = (alive.watch(), pace.clone());
     let filled = unblock(move || {
         let mut pieces = open()?;
+        let mut pieces = Paced { pieces: &mut *pieces, pace: &pace, watch: &watch };
         let mut filler = Filler::new(&mut writer, size, &watch);
-        let looked = Inspection::new(&mut *pieces, &mut filler)
+        let looked = Inspection::new(&mut pieces, &mut filler)
             .only(Some(&wanted))
             .watched(&watch)
             .run(&Subtree::whole(size), hash.as_bytes());
@@ -110,10 +114,11 @@ async fn fill_from_stream<S: MapMut>(
     hash: Hash,
     size: u64,
     wanted: &ChunkRanges,
+    pace: &Arc<Pace>,
     stream: BaoStream,
 ) -> Result<Filled> {
     let n_read = Arc::new(AtomicU64::new(0));
-    let reader = TokioStreamReader::new(Counted { inner: stream, n_read: n_read.clone() });
+    let reader = TokioStreamReader::new(Counted::new(stream, n_read.clone(), pace.clone()));
     store.import_bao(hash, size, wanted.clone(), reader).await?;
     let n_bytes = crate::report::n_bytes(wanted, size);
     let n_hash_bytes = n_read.load(Ordering::Relaxed).saturating_sub(n_bytes);
@@ -184,10 +189,18 @@ impl<W: BaoBatchWriter> Visit for Filler<'_, W> {
     }
 }
 
-/// Counts what is read.
+/// Counts what is read, and reads no faster than it may.
 struct Counted {
     inner: BaoStream,
     n_read: Arc<AtomicU64>,
+    pace: Arc<Pace>,
+    pause: Pause,
+}
+
+impl Counted {
+    fn new(inner: BaoStream, n_read: Arc<AtomicU64>, pace: Arc<Pace>) -> Self {
+        Self { inner, n_read, pace, pause: Pause::default() }
+    }
 }
 
 impl AsyncRead for Counted {
@@ -196,9 +209,14 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if self.pause.poll(cx).is_pending() {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        self.n_read.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        let n_bytes = (buffer.filled().len() - before) as u64;
+        self.n_read.fetch_add(n_bytes, Ordering::Relaxed);
+        self.pause = self.pace.owe(n_bytes);
         read
     }
 }

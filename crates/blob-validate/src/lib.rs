@@ -50,6 +50,7 @@ mod fill;
 mod inspect;
 mod limits;
 mod options;
+mod pace;
 mod pieces;
 mod repair;
 mod report;

@@ -1,20 +1,16 @@
 //! How much is done at a time, how fast, and for how long.
 
-use std::{
-    num::NonZeroU64,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until},
+    time::Instant,
 };
 
-use crate::{Budget, ValidateOptions};
+use crate::{Budget, ValidateOptions, pace::Pace};
 
 /// No machine gains from more.
 const MAX_JOBS: usize = 1024;
@@ -24,12 +20,9 @@ const MAX_JOBS: usize = 1024;
 pub(crate) struct Limits {
     pub(crate) jobs: usize,
     slots: Arc<Semaphore>,
-    rate: Option<NonZeroU64>,
+    pub(crate) pace: Arc<Pace>,
     budget: Budget,
     begun: Instant,
-    /// When the next bytes may be read.
-    next: Mutex<Instant>,
-    n_admitted: AtomicU64,
     n_begun: AtomicU64,
 }
 
@@ -41,28 +34,16 @@ impl Limits {
         Self {
             jobs,
             slots: Arc::new(Semaphore::new(jobs)),
-            rate: options.rate,
+            pace: Arc::new(Pace::new(options.rate)),
             budget: options.budget,
             begun: Instant::now(),
-            next: Mutex::new(Instant::now()),
-            n_admitted: AtomicU64::new(0),
             n_begun: AtomicU64::new(0),
         }
     }
 
     /// Waits until so many bytes may be read. The answer is held meanwhile.
     pub(crate) async fn admit(&self, n_bytes: u64) -> Option<OwnedSemaphorePermit> {
-        self.n_admitted.fetch_add(n_bytes, Ordering::Relaxed);
-        if let Some(rate) = self.rate {
-            let due = {
-                let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-                // A slow stretch earns nothing for later.
-                let due = (*next).max(Instant::now());
-                *next = due + Duration::from_nanos(nanos(n_bytes, rate));
-                due
-            };
-            sleep_until(due).await;
-        }
+        self.pace.wait(n_bytes).await;
         self.slots.clone().acquire_owned().await.ok()
     }
 
@@ -73,19 +54,16 @@ impl Limits {
 
     /// Whether nothing more is to be begun. Of partial blobs, what has been read counts.
     pub(crate) fn is_spent(&self) -> bool {
-        let n_bytes = self.n_begun.load(Ordering::Relaxed).max(self.n_admitted.load(Ordering::Relaxed));
+        let n_bytes = self.n_begun.load(Ordering::Relaxed).max(self.pace.n_admitted());
         self.budget.n_bytes.is_some_and(|limit| n_bytes >= limit)
             || self.budget.time.is_some_and(|limit| self.begun.elapsed() >= limit)
     }
 }
 
-fn nanos(n_bytes: u64, rate: NonZeroU64) -> u64 {
-    let nanos = u128::from(n_bytes) * 1_000_000_000 / u128::from(rate.get());
-    u64::try_from(nanos).unwrap_or(u64::MAX >> 1)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{num::NonZeroU64, time::Duration};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,7 @@ use crate::Source;
 pub struct ValidateOptions {
     /// How many blobs, or parts of large ones, are looked at side by side; by default twice as many as there are cores.
     pub jobs: Option<NonZeroUsize>,
-    /// At most so many bytes are read per second. Needs a runtime with a clock.
+    /// At most so many bytes are read per second, of the store and of sources together. Needs a runtime with a clock.
     pub rate: Option<NonZeroU64>,
     /// When to stop.
     pub budget: Budget,
@@ -25,6 +25,9 @@ pub struct ValidateOptions {
 }
 
 /// After how much work a run ends, with what it has found so far. Blobs that are being looked at are finished.
+///
+/// A repair has it twice, once for looking and once for mending: otherwise one that finds damage late would never mend it.
+/// Blobs that are left out say so, with [`Outcome::NotBegun`](crate::Outcome::NotBegun).
 ///
 /// A run always begins at the start of the store's order: to see all of a store little by little, vary the seed of
 /// [`Subset::Sample`].

@@ -23,6 +23,7 @@ const MAX_TRIES: u32 = 3;
 /// - Lost ranges are fetched from the sources, in their order: only those ranges and the pairs above them are read, and
 ///   nothing is written that is not proved by the hash. A blob that is whole then becomes complete.
 /// - What an earlier repair has left partial is completed as well, as far as the sources go.
+/// - When the [budget](crate::Budget) is spent once more, by what is read to repair, no other blob is begun.
 /// - What the system fails to read may be sound: it is left as it is, unless a source has the blob.
 ///
 /// A file of a user's that the store refers to is never touched. Each blob is repaired by itself, in steps that each are atomic
@@ -36,6 +37,7 @@ pub async fn repair<S: RepairStore>(
     progress: Progress<RepairProgress>,
 ) -> Result<RepairReport> {
     let found = validate(store, options.validate.clone(), progress.map(RepairProgress::Validate)).await?;
+    // A budget of its own: what was found in the last moment of the other is mended as well.
     let limits = Limits::new(&options.validate);
     let mut hashes: Vec<Hash> = found.damaged.iter().map(|blob| blob.hash).collect();
     hashes.extend(&found.demoted);
@@ -43,6 +45,10 @@ pub async fn repair<S: RepairStore>(
     hashes.dedup();
     let mut report = RepairReport { found, blobs: Vec::new() };
     for hash in hashes {
+        if limits.is_spent() {
+            report.blobs.push(RepairedBlob::not_begun(hash));
+            continue;
+        }
         let id = progress.new_id();
         let mut blob = Repair {
             store,
@@ -163,7 +169,7 @@ impl<S: RepairStore> Repair<'_, S> {
             let on_bytes = |n_bytes| {
                 self.progress.try_send(RepairProgress::Fetched { id: self.id, n_bytes: before + n_bytes })
             };
-            match fill_from(self.store, &entry, source, &missing, &on_bytes).await {
+            match fill_from(self.store, &entry, source, &missing, &self.limits.pace, &on_bytes).await {
                 Ok((fetched, failed)) => {
                     self.fetched.n_bytes += fetched.n_bytes;
                     self.fetched.n_hash_bytes += fetched.n_hash_bytes;

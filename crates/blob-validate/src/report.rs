@@ -147,6 +147,12 @@ pub struct RepairedBlob {
     pub failures: Vec<String>,
 }
 
+impl RepairedBlob {
+    pub(crate) fn not_begun(hash: Hash) -> Self {
+        Self { hash, outcome: Outcome::NotBegun, fetched: Fetched::default(), failures: Vec::new() }
+    }
+}
+
 /// What came from sources, all of it proved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
@@ -173,6 +179,8 @@ pub enum Outcome {
     Vanished,
     /// It could not be repaired.
     Failed(ErrorInfo),
+    /// It is damaged as it was: the budget was spent before it was its turn.
+    NotBegun,
 }
 
 impl Outcome {

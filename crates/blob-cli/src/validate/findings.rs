@@ -116,6 +116,7 @@ fn word(outcome: &Outcome) -> &'static str {
         Outcome::Partial { .. } => "partial",
         Outcome::Unreadable => "unreadable",
         Outcome::Vanished => "deleted",
+        Outcome::NotBegun => "not begun",
         _ => "failed",
     }
 }
@@ -144,6 +145,7 @@ fn outcome(blob: &RepairedBlob) -> (String, Value) {
             set(&mut fields, "message", error.message.clone());
             ("failed", shown(&error.message))
         }
+        Outcome::NotBegun => ("not_begun", "left as it is: the budget was spent".to_owned()),
         _ => ("failed", String::new()),
     };
     set(&mut fields, "repaired", name);

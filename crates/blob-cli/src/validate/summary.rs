@@ -35,6 +35,7 @@ pub(super) fn sum_up(context: &Context, done: &Done, took: Duration) -> Result<(
             "left_partial": counts.partial,
             "left_unreadable": counts.unreadable,
             "left_failed": counts.failed,
+            "not_begun": counts.not_begun,
             "fetched_bytes": counts.fetched_bytes,
             "fetched_hash_bytes": counts.fetched_hash_bytes,
         }));
@@ -85,6 +86,7 @@ struct Counts {
     unreadable: u64,
     vanished: u64,
     failed: u64,
+    not_begun: u64,
     fetched_bytes: u64,
     fetched_hash_bytes: u64,
 }
@@ -98,6 +100,7 @@ impl Counts {
                 Outcome::Partial { .. } => &mut counts.partial,
                 Outcome::Unreadable => &mut counts.unreadable,
                 Outcome::Vanished => &mut counts.vanished,
+                Outcome::NotBegun => &mut counts.not_begun,
                 _ => &mut counts.failed,
             } += 1;
             counts.fetched_bytes += blob.fetched.n_bytes;
@@ -116,6 +119,7 @@ impl Counts {
             some(self.partial, "partial now: give --from a store that has what is missing, or download it"),
             some(self.unreadable, "left as they are, since the system cannot read them"),
             some(self.failed, "could not be repaired"),
+            some(self.not_begun, "not begun, as the budget was spent: repair again"),
             some(self.vanished, "deleted meanwhile"),
         ];
         parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")

@@ -119,6 +119,26 @@ fn only_what_is_named_is_looked_at() {
     home.run(["validate", "dir"]).exited(5);
 }
 
+/// Looking at eight blobs takes their bytes, and repairing them takes those once more and what is fetched.
+#[test]
+fn what_a_repair_does_not_come_to_stays_damaged() {
+    let home = Home::new();
+    let hashes: Vec<_> = (0..8).map(|i| home.add(&i.to_string(), bytes(100_000, i))).collect();
+    for i in 0..8 {
+        home.run(["add", &i.to_string(), "--store", "copy"]).succeeded();
+        damage(&home, &bytes(100_000, i)[..64]);
+    }
+    let repair = ["validate", "--repair", "--from", "copy", "--json", "--budget", "800000B"];
+    let repair: Vec<_> = repair.into_iter().chain(hashes.iter().map(String::as_str)).collect();
+    let run = home.run(&repair).exited(5);
+    let not_begun: Vec<_> = items(&run).into_iter().filter(|item| item["repaired"] == "not_begun").collect();
+    assert_eq!((not_begun.len(), summary(&run)["not_begun"].as_u64()), (1, Some(1)));
+    assert_eq!((summary(&run)["damaged"].as_u64(), summary(&run)["repaired"].as_u64()), (Some(8), Some(7)));
+    let text = home.run(["validate"]).exited(5).text();
+    assert!(text.contains("1 damaged") && text.contains(not_begun[0]["hash"].as_str().unwrap()), "{text}");
+    home.run(&repair).succeeded();
+}
+
 #[test]
 fn samples_and_budgets_leave_blobs_out() {
     let home = Home::new();

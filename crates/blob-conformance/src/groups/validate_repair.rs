@@ -6,6 +6,7 @@ pub mod faults;
 pub mod found;
 pub mod history;
 pub mod interrupted;
+pub mod limits;
 pub mod options;
 pub mod repaired;
 pub mod running;
@@ -31,6 +32,7 @@ pub fn group<S: FullStore>() -> Group<S> {
         .and(interrupted::group())
         .and(faults::group())
         .and(history::group())
+        .and(limits::group())
 }
 
 /// Those for a store that cannot take back what it has.
