@@ -12,6 +12,7 @@ pub mod repaired;
 pub mod running;
 pub mod scan;
 pub mod sources;
+pub mod unreadable;
 
 use bao_tree::ChunkRanges;
 use blob_traits::{BlobStatus, EntryStatus, FullStore, Map, MapExt, Progress, Result, ScanBlobs, Store};
@@ -33,6 +34,7 @@ pub fn group<S: FullStore>() -> Group<S> {
         .and(faults::group())
         .and(history::group())
         .and(limits::group())
+        .and(unreadable::group())
 }
 
 /// Those for a store that cannot take back what it has.
