@@ -202,7 +202,7 @@ impl FsStore {
         let Some(BlobRow { state: BlobState::Partial { no, .. }, .. }) = self.engine.blob(&hash)? else {
             return Ok(None);
         };
-        let partial = Arc::new(Partial::as_recorded(&self.engine, hash, no)?);
+        let partial = Arc::new(Partial::as_recorded(&self.engine, hash, no));
         Ok(Some(self.partial_entry(partial)))
     }
 }

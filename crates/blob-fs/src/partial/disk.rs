@@ -162,11 +162,12 @@ impl Partial {
         })
     }
 
-    /// The partial blob as its `.bits` has it, whether its files are there or not. Nobody else gets to see this one.
-    pub(crate) fn as_recorded(engine: &Engine, hash: Hash, no: FileNo) -> Result<Self> {
+    /// The partial blob as its `.bits` has it, whether its files are there or not, and without anything where that cannot be
+    /// read: who looks at the blob is told so then. Nobody else gets to see this one.
+    pub(crate) fn as_recorded(engine: &Engine, hash: Hash, no: FileNo) -> Self {
         let guard = engine.state().guard(no);
-        let tree = read_bits(engine, hash, no)?;
-        Ok(Self::new(hash, tree, Storage::Disk(Arc::new(Disk::new(hash, no, guard)))))
+        let tree = read_bits(engine, hash, no).unwrap_or_else(|_| PartialTree::new(0));
+        Self::new(hash, tree, Storage::Disk(Arc::new(Disk::new(hash, no, guard))))
     }
 
     /// Moves the blob from memory to files of its own (E45). The caller holds `io`.
