@@ -17,7 +17,7 @@ use self::{
     buffers::Buffers,
     order::{InOrder, SmallRow, Sorted, Sorter},
     others::OtherRow,
-    window::{Planner, Window},
+    window::{Planner, Windows},
 };
 use crate::{
     engine::Engine,
@@ -172,13 +172,9 @@ fn small_blobs(
             Ok((Err(e), _)) | Err(e) => Some((vec![Err(e)], None)),
         }
     });
-    batches.flat_map(stream::iter).map(move |windows: Result<Vec<Window>>| {
-        let (windows, store, pins, buffers) = (windows?, store.clone(), pins.clone(), buffers.clone());
-        let n_bytes = windows.iter().map(Window::n_bytes).sum();
-        let blobs = windows.into_iter().flat_map(move |window| window.read(&store, &buffers));
-        // Until all of them have been read.
-        Ok(Batch::new(n_bytes, blobs.inspect(move |_| _ = &pins)))
-    })
+    batches
+        .flat_map(stream::iter)
+        .map(move |windows| Ok(Windows::batch(windows?, store.clone(), pins.clone(), buffers.clone())))
 }
 
 /// The blob as it is by now. `None`: it has gone. May block.

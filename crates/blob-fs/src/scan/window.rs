@@ -1,8 +1,8 @@
 //! Small blobs that lie close together, and are read in one go.
 
-use std::{iter::Peekable, sync::Arc};
+use std::{iter::Peekable, sync::Arc, vec};
 
-use blob_traits::{Result, Scanned};
+use blob_traits::{Batch, Result, Scanned};
 use bytes::Bytes;
 
 use super::{
@@ -14,6 +14,7 @@ use crate::{
     engine::Engine,
     entry::{Entry, segment},
     format::{RECORD_HEADER, record::outboard_len},
+    handle::Guard,
     store::FsStore,
 };
 
@@ -98,27 +99,63 @@ impl Planner {
 
 impl Window {
     /// The bytes of its blobs.
-    pub(super) fn n_bytes(&self) -> u64 {
+    fn n_bytes(&self) -> u64 {
         self.rows.iter().map(|row| u64::from(row.size)).sum()
     }
 
-    /// Reads it in one go. Where that fails, the readers of the blobs are going to say why. Blocks.
-    pub(super) fn read(
-        self,
-        store: &FsStore,
-        buffers: &Arc<Buffers>,
-    ) -> impl Iterator<Item = Result<Scanned<Entry>>> + use<> {
-        let bytes = self.bytes(&store.engine, buffers);
-        let (start, store) = (self.start, store.clone());
-        self.rows.into_iter().filter_map(move |row| match &bytes {
-            Some(bytes) => Some(Ok(row.cut_out_of(bytes, start))),
-            None => entry(&store, row.hash).transpose(),
-        })
-    }
-
-    fn bytes(&self, engine: &Engine, buffers: &Arc<Buffers>) -> Option<Bytes> {
+    fn read(&self, engine: &Engine, buffers: &Arc<Buffers>) -> Option<Bytes> {
         let file = segment(engine, self.rows.first()?.segment()).ok()?;
         let len = usize::try_from(self.end - self.start).ok()?;
         buffers.fill(len, |bytes| file.read_exact_at(bytes, self.start)).ok()
+    }
+}
+
+/// Windows that are looked at one after the other. Each is read in one go when its first blob is asked for; where that
+/// fails, the readers of the blobs are going to say why.
+pub(super) struct Windows {
+    store: FsStore,
+    /// Until all of them have been read.
+    _pins: Arc<[Arc<Guard>]>,
+    buffers: Arc<Buffers>,
+    rest: vec::IntoIter<Window>,
+    rows: vec::IntoIter<SmallRow>,
+    bytes: Option<Bytes>,
+    start: u64,
+}
+
+impl Windows {
+    pub(super) fn batch(
+        windows: Vec<Window>,
+        store: FsStore,
+        pins: Arc<[Arc<Guard>]>,
+        buffers: Arc<Buffers>,
+    ) -> Batch<Entry> {
+        let n_bytes = windows.iter().map(Window::n_bytes).sum();
+        let (rest, rows) = (windows.into_iter(), Vec::new().into_iter());
+        Batch::new(n_bytes, Self { store, _pins: pins, buffers, rest, rows, bytes: None, start: 0 })
+    }
+}
+
+impl Iterator for Windows {
+    type Item = Result<Scanned<Entry>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some(row) = self.rows.next() else {
+                let window = self.rest.next()?;
+                // The next one is read into the same memory.
+                self.bytes = None;
+                self.bytes = window.read(&self.store.engine, &self.buffers);
+                (self.start, self.rows) = (window.start, window.rows.into_iter());
+                continue;
+            };
+            match &self.bytes {
+                Some(bytes) => return Some(Ok(row.cut_out_of(bytes, self.start))),
+                None => match entry(&self.store, row.hash).transpose() {
+                    None => {}
+                    found => return found,
+                },
+            }
+        }
     }
 }
