@@ -57,7 +57,7 @@ impl Looked {
 
     /// Whether something is wrong that costs no data.
     pub(crate) fn has_bad_tree(&self) -> bool {
-        !self.findings.mended.is_empty() || self.stored_len.is_some()
+        self.findings.n_mended > 0 || self.stored_len.is_some()
     }
 
     /// What is valid, in whole chunk groups.
@@ -73,9 +73,28 @@ impl Looked {
             path: None,
             bad: self.findings.bad.clone(),
             unreadable: self.findings.unreadable.clone(),
-            n_bad_pairs: self.findings.mended.len() as u64 + self.findings.n_lost_pairs,
+            n_bad_pairs: self.findings.n_mended + self.findings.n_lost_pairs,
             stored_len: self.stored_len,
             error: self.findings.error.as_ref().map(ErrorInfo::from),
+        }
+    }
+}
+
+/// What becomes of the pairs that are stored wrongly or not at all, as they should be: 64 bytes for each 16 KiB of a blob
+/// whose tree is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WrongPairs {
+    /// They are counted. Of a blob of any size no more are in memory than those of the parts that are being looked at, and one
+    /// for each part.
+    Counted,
+    /// They are kept, for who mends them.
+    Kept,
+}
+
+impl WrongPairs {
+    fn trim(self, findings: &mut Findings) {
+        if self == Self::Counted {
+            findings.forget_pairs();
         }
     }
 }
@@ -157,6 +176,7 @@ pub(crate) async fn look_at<S, E>(
     store: &S,
     entry: &E,
     limits: &Limits,
+    pairs: WrongPairs,
     mut on_bytes: impl FnMut(u64) -> Result<()>,
 ) -> Result<Looked>
 where
@@ -183,6 +203,7 @@ where
     let top = unblock(move || look_at_top(&opened, size, ranges.as_deref(), &watch, pace.as_deref())).await?;
     drop(permit);
     let Top { mut findings, parts, stored_len } = top;
+    pairs.trim(&mut findings);
     let mut n_looked = at_once;
     let mut running = FuturesUnorderedBounded::new(limits.jobs.max(1));
     let mut parts = parts.into_iter();
@@ -199,7 +220,8 @@ where
             });
         }
         let Some(done) = running.next().await else { break };
-        let (len, found) = done?;
+        let (len, mut found) = done?;
+        pairs.trim(&mut found);
         findings.join(found);
         n_looked += len;
         on_bytes(n_looked.min(size))?;

@@ -351,6 +351,8 @@ pub(crate) struct Findings {
     pub(crate) unreadable: ChunkRanges,
     /// Pairs that are stored wrongly or not at all, as they should be.
     pub(crate) mended: Vec<Parent>,
+    /// How many there were of these, also of those that were [forgotten](Self::forget_pairs).
+    pub(crate) n_mended: u64,
     /// How many pairs are wrong beyond that.
     pub(crate) n_lost_pairs: u64,
     /// Bytes that were proved.
@@ -361,7 +363,7 @@ pub(crate) struct Findings {
 
 impl Findings {
     pub(crate) fn is_sound(&self) -> bool {
-        self.bad.is_empty() && self.unreadable.is_empty() && self.mended.is_empty()
+        self.bad.is_empty() && self.unreadable.is_empty() && self.n_mended == 0
     }
 
     /// Takes note of a part that cannot even be opened.
@@ -375,11 +377,17 @@ impl Findings {
         }
     }
 
+    /// Keeps no more than the number of the pairs that are wrong: those of a lost tree would fill the memory.
+    pub(crate) fn forget_pairs(&mut self) {
+        self.mended = Vec::new();
+    }
+
     /// Adds what was found of another part.
     pub(crate) fn join(&mut self, other: Self) {
         self.bad |= other.bad;
         self.unreadable |= other.unreadable;
         self.mended.extend(other.mended);
+        self.n_mended += other.n_mended;
         self.n_lost_pairs += other.n_lost_pairs;
         self.n_sound += other.n_sound;
         self.error = self.error.take().or(other.error);
@@ -389,6 +397,7 @@ impl Findings {
 impl Visit for Findings {
     fn parent(&mut self, parent: Parent, origin: Origin) -> Result<()> {
         if origin == Origin::Mended {
+            self.n_mended += 1;
             self.mended.push(parent);
         }
         Ok(())

@@ -5,7 +5,7 @@ use blob_traits::{Damage, Error, ErrorInfo, Hash, HashAndFormat, MapEntry, Progr
 
 use crate::{
     Fetched, Outcome, RepairOptions, RepairProgress, RepairReport, RepairStore, RepairedBlob, Source,
-    check::{Looked, look_at},
+    check::{Looked, WrongPairs, look_at},
     fill::{failure, fill_from},
     limits::Limits,
     report::{n_bytes, to_bytes},
@@ -27,7 +27,8 @@ const MAX_TRIES: u32 = 3;
 /// - What the system fails to read may be sound: it is left as it is, unless a source has the blob.
 ///
 /// A file of a user's that the store refers to is never touched. Each blob is repaired by itself, in steps that each are atomic
-/// and durable: a run can be interrupted at any point and repeated. Readers and writers are not held up.
+/// and durable: a run can be interrupted at any point and repeated. Readers and writers are not held up. The pairs of one
+/// blob at a time that are wrong are in memory, which is 4 MiB for each GiB of a blob whose tree is lost altogether.
 ///
 /// # Errors
 /// Those of [`validate`](crate::validate()). What goes wrong with one blob is in the report.
@@ -105,7 +106,7 @@ impl<S: RepairStore> Repair<'_, S> {
         let _pin = store.temp_tag(HashAndFormat::raw(self.hash));
         for _ in 0..MAX_TRIES {
             let Some(entry) = store.get(&self.hash).await? else { return Ok(Outcome::Vanished) };
-            let looked = look_at(store, &entry, self.limits, |_| Ok(())).await?;
+            let looked = look_at(store, &entry, self.limits, WrongPairs::Kept, |_| Ok(())).await?;
             let lost = self.lost(&looked).await;
             let is_left = !(&looked.findings.unreadable - &lost).is_empty();
             if looked.findings.unreadable != ChunkRanges::empty() && lost.is_empty() && !looked.has_bad_tree()

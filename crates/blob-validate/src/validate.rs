@@ -16,7 +16,7 @@ use futures_lite::{StreamExt, future::yield_now};
 
 use crate::{
     Ended, FailedBlob, Subset, ValidateOptions, ValidateProgress, ValidateReport, ValidateStore,
-    check::{Looked, Seen, Sound, look_at, look_at_batch},
+    check::{Looked, Seen, Sound, WrongPairs, look_at, look_at_batch},
     inspect::of_this_blob,
     limits::Limits,
     report::to_bytes,
@@ -183,7 +183,7 @@ impl<S: ValidateStore> Run<'_, S> {
     async fn check_entry(&self, entry: S::Entry, path: Option<PathBuf>) -> Result<Checked> {
         let begun = self.begin(&entry, path.as_deref()).await?;
         let on_bytes = |offset| self.progress.try_send(begun.offset_event(offset));
-        let looked = match look_at(self.store, &entry, self.limits, on_bytes).await {
+        let looked = match look_at(self.store, &entry, self.limits, WrongPairs::Counted, on_bytes).await {
             Err(e @ (Error::Cancelled | Error::Closed)) => return Err(e),
             looked => looked,
         };

@@ -176,6 +176,19 @@ fn a_lost_tree_is_computed_anew() {
 }
 
 #[test]
+fn pairs_that_are_forgotten_have_been_counted() {
+    let mut blob = blob(33 * GROUP + 7, 1);
+    let outboard = std::mem::take(&mut blob.outboard);
+    let told = look(&blob);
+    let (mut findings, mut all) = (told.findings, Findings::default());
+    let n_mended = findings.n_mended;
+    findings.forget_pairs();
+    all.join(findings);
+    assert_eq!((all.n_mended, all.mended.len(), all.is_sound()), (n_mended, 0, false));
+    assert_eq!(n_mended * 64, outboard.len() as u64);
+}
+
+#[test]
 fn small_blobs_are_sound_with_their_own_tree_alone() {
     for size in [0, 1, GROUP, GROUP + 1, 3 * GROUP + 5] {
         let Blob { hash, data, outboard } = blob(size, 2);
