@@ -21,7 +21,7 @@ use blob_validate::{
     ValidateReport, ValidateStore,
 };
 
-use crate::{Failure, Group, Outcome, Sample};
+use crate::{Failure, Group, Outcome, Sample, Trial};
 
 /// The cases of this group.
 pub fn group<S: FullStore>() -> Group<S> {
@@ -62,6 +62,17 @@ async fn import<'a, S: Store>(store: &S, samples: impl IntoIterator<Item = &'a S
         drop(sample.import(store).await?);
     }
     Ok(())
+}
+
+/// A store beside the one of the trial, that has some blobs.
+async fn copy<'a, S: Store>(
+    trial: &Trial<S>,
+    name: &str,
+    samples: impl IntoIterator<Item = &'a Sample>,
+) -> Result<S, Failure> {
+    let copy = trial.open(&trial.other_home(name)).await?;
+    import(&copy, samples).await?;
+    Ok(copy)
 }
 
 /// What became of a blob.

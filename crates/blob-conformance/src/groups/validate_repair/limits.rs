@@ -9,7 +9,7 @@ use std::{
 use blob_traits::{FullStore, Progress};
 use blob_validate::{BaoStream, Outcome as Left, RepairOptions, Source, ValidateOptions, repair, validate};
 
-use super::{assert_complete, import, repaired, validated, with_sources};
+use super::{assert_complete, copy, import, repaired, validated, with_sources};
 use crate::{
     Failure, Outcome, Sample, Trial,
     case::group,
@@ -37,8 +37,7 @@ fn at_rate(rate: u64) -> ValidateOptions {
 
 async fn repair_reads_every_source_at_the_rate<S: FullStore>(trial: &Trial<S>, store: S) -> Outcome {
     let sample = Sample::new(200_000);
-    let copy = trial.open(&trial.other_home("copy")).await?;
-    import(&copy, [&sample]).await?;
+    let copy = copy(trial, "copy", [&sample]).await?;
     let path = trial.user_file("copy-of-it", &sample.data)?;
     let known = sample.clone();
     let stream = Source::stream("stream", move |_, _, ranges| {
@@ -84,9 +83,7 @@ async fn repair_begins_nothing_when_its_budget_is_spent<S: FullStore>(trial: &Tr
     import(&store, &samples).await?;
     let harms: Vec<_> = samples.iter().map(wiped).collect();
     let store = harmed(trial, store, &harms).await?;
-    let copy = trial.open(&trial.other_home("copy")).await?;
-    import(&copy, &samples).await?;
-    let source = Source::store("copy", copy);
+    let source = Source::store("copy", copy(trial, "copy", &samples).await?);
     let mut options: RepairOptions = with_sources(vec![source.clone()]);
     // Enough to look at all three. Each that is repaired is looked at once more, and then fetched.
     options.validate.budget.n_bytes = Some(samples.iter().map(Sample::size).sum());

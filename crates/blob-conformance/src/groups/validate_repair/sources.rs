@@ -5,7 +5,9 @@ use std::io::Cursor;
 use blob_traits::{Error, FullStore};
 use blob_validate::{BaoStream, Outcome as Left, Source};
 
-use super::{assert_complete, assert_outcome, assert_partial, import, repaired, validated, what_became_of};
+use super::{
+    assert_complete, assert_outcome, assert_partial, copy, import, repaired, validated, what_became_of,
+};
 use crate::{
     Failure, GROUP, Outcome, Sample, Trial,
     case::group,
@@ -25,17 +27,6 @@ group! {
     repair_completes_what_an_earlier_one_left,
     repair_with_a_source_replaces_what_cannot_be_read,
     repair_completes_no_download,
-}
-
-/// A store beside the one of the trial, that has some blobs.
-async fn copy<'a, S: FullStore>(
-    trial: &Trial<S>,
-    name: &str,
-    samples: impl IntoIterator<Item = &'a Sample>,
-) -> Result<S, Failure> {
-    let copy = trial.open(&trial.other_home(name)).await?;
-    import(&copy, samples).await?;
-    Ok(copy)
 }
 
 /// One damaged blob of each way: in its last group.

@@ -3,7 +3,7 @@
 use blob_traits::{EntryStatus, FullStore};
 use blob_validate::{Outcome as Left, Source};
 
-use super::{assert_complete, assert_outcome, assert_partial, import, repaired, what_became_of};
+use super::{assert_complete, assert_outcome, assert_partial, copy, import, repaired, what_became_of};
 use crate::{
     Failure, GROUP, Outcome, Sample, Trial,
     case::group,
@@ -18,26 +18,20 @@ group! {
     repair_takes_from_a_source_what_is_beside_its_bad_sector,
 }
 
-/// A blob of some groups, and a store beside that of the trial, which has some blobs.
-async fn beside<S: FullStore>(
-    trial: &Trial<S>,
-    name: &str,
-    samples: &[&Sample],
-) -> Result<Harmed<S>, Failure> {
-    let copy = trial.open(&trial.other_home(name)).await?;
-    import(&copy, samples.iter().copied()).await?;
-    Ok(Harmed::new(copy))
+/// A blob of some groups, in the store of the trial.
+async fn sample_in<S: FullStore>(trial: &Trial<S>, store: S) -> Result<(Sample, Harmed<S>), Failure> {
+    let sample = Sample::new(trial.large().max(200_000));
+    import(&store, [&sample]).await?;
+    Ok((sample, Harmed::new(store)))
 }
 
 async fn repair_takes_back_what_cannot_be_read_only_where_a_source_has_the_blob<S: FullStore>(
     trial: &Trial<S>,
     store: S,
 ) -> Outcome {
-    let sample = Sample::new(trial.large().max(100_000));
-    import(&store, [&sample]).await?;
-    let store = Harmed::new(store);
+    let (sample, store) = sample_in(trial, store).await?;
     store.make_unreadable(&sample, &sample.group_range(1));
-    let other = beside(trial, "other", &[&Sample::numbered(5000, 7)]).await?;
+    let other = copy(trial, "other", [&Sample::numbered(5000, 7)]).await?;
     let report = repaired(&store, vec![Source::store("other", other)]).await?;
     assert_outcome(&report, &sample, &Left::Unreadable);
     assert_eq!(store.inner().entry_status(&sample.hash).await?, EntryStatus::Complete);
@@ -48,12 +42,10 @@ async fn repair_takes_back_what_cannot_be_read_only_where_a_source_has_the_blob<
 
 /// A source has one of two groups: the damaged one. The other is left, and it is not said that all is well.
 async fn repair_says_what_still_cannot_be_read<S: FullStore>(trial: &Trial<S>, store: S) -> Outcome {
-    let sample = Sample::new(trial.large().max(100_000));
-    import(&store, [&sample]).await?;
-    let store = Harmed::new(store);
+    let (sample, store) = sample_in(trial, store).await?;
     store.harm(&Harmful::data(&sample, Harm::Flipped(5)));
     store.make_unreadable(&sample, &sample.group_range(3));
-    let copy = beside(trial, "copy", &[&sample]).await?;
+    let copy = copy(trial, "copy", [&sample]).await?;
     let source = Source::store("copy", copy).only(sample.hash, sample.group_range(0));
     let report = repaired(&store, vec![source]).await?;
     assert_outcome(&report, &sample, &Left::Unreadable);
@@ -66,14 +58,11 @@ async fn repair_takes_from_a_source_what_is_beside_its_bad_sector<S: FullStore>(
     trial: &Trial<S>,
     store: S,
 ) -> Outcome {
-    let sample = Sample::new(trial.large().max(200_000));
-    let lost = [0, 2, 4];
-    import(&store, [&sample]).await?;
-    let store = Harmed::new(store);
-    for group in lost {
+    let (sample, store) = sample_in(trial, store).await?;
+    for group in [0, 2, 4] {
         store.harm(&Harmful::data(&sample, Harm::Flipped(group * GROUP)));
     }
-    let bad = beside(trial, "bad", &[&sample]).await?;
+    let bad = Harmed::new(copy(trial, "bad", [&sample]).await?);
     bad.make_unreadable(&sample, &sample.group_range(0));
     let bad = Source::store("bad", bad);
     let report = repaired(&store, vec![bad.clone()]).await?;
@@ -82,7 +71,7 @@ async fn repair_takes_from_a_source_what_is_beside_its_bad_sector<S: FullStore>(
     assert!(failures.iter().any(|line| line.starts_with("bad")), "{failures:?}");
     assert_partial(&store, &sample, &sample.group_range(0)).await?;
     // And it does not keep another one from being asked.
-    let good = beside(trial, "good", &[&sample]).await?;
+    let good = copy(trial, "good", [&sample]).await?;
     let report = repaired(&store, vec![bad, Source::store("good", good)]).await?;
     assert_outcome(&report, &sample, &Left::Complete);
     assert_complete(&store, &sample).await
