@@ -1,6 +1,11 @@
 //! A blob of a store on disk that cannot even be opened: a run tells of it, and goes on.
 
-use std::{fs, path::PathBuf};
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use blob_conformance::{Sample, group_ranges};
 use blob_fs::{FsStore, Options};
@@ -19,10 +24,10 @@ async fn one_partial_blob_that_cannot_be_opened_ends_no_run() {
     }
     store.shutdown().await.unwrap();
     // Where it says what is valid of the blob there is a directory.
-    let bits = files(&dir.path().join("partial"), &partial).pop().unwrap();
+    let bits = file(dir.path(), &partial, "bits");
     fs::remove_file(&bits).unwrap();
     fs::create_dir(&bits).unwrap();
-    let data = files(&dir.path().join("data"), &others[7]).pop().unwrap();
+    let data = file(dir.path(), &others[7], "data");
     let mut bytes = fs::read(&data).unwrap();
     bytes[0] ^= 1;
     fs::write(&data, bytes).unwrap();
@@ -38,21 +43,19 @@ async fn one_partial_blob_that_cannot_be_opened_ends_no_run() {
     store.shutdown().await.unwrap();
 }
 
-/// The files of a blob, the data or the bits last.
-fn files(dir: &std::path::Path, sample: &Sample) -> Vec<PathBuf> {
+/// The file of a blob that has this extension.
+fn file(dir: &Path, sample: &Sample, extension: &str) -> PathBuf {
     let mut dirs = vec![dir.to_owned()];
-    let mut found = Vec::new();
     while let Some(next) = dirs.pop() {
         for entry in fs::read_dir(next).unwrap() {
             let path = entry.unwrap().path();
+            let is_its = path.to_string_lossy().contains(&sample.hash.to_string());
             if path.is_dir() {
                 dirs.push(path);
-            } else if path.to_string_lossy().contains(&sample.hash.to_string()) {
-                found.push(path);
+            } else if is_its && path.extension().is_some_and(|its| its == extension) {
+                return path;
             }
         }
     }
-    let is_wanted = |path: &PathBuf| path.extension().is_some_and(|its| its == "bits" || its == "data");
-    found.sort_by_key(|path| (is_wanted(path), path.extension().is_some_and(|its| its == "bits")));
-    found
+    panic!("{} has no such file", sample.hash);
 }

@@ -26,6 +26,10 @@ const MAX_TRIES: u32 = 3;
 /// - When the [budget](crate::Budget) is spent once more, by what is read to repair, no other blob is begun.
 /// - What the system fails to read may be sound: it is left as it is, unless a source has the blob.
 ///
+/// Only what the store has on record is repaired. A blob whose record is lost, with everything that told of it, is no damage that
+/// could be found: nothing tells it from one that was never there, a tag that names it included. It comes back when it is
+/// imported again.
+///
 /// A file of a user's that the store refers to is never touched. Each blob is repaired by itself, in steps that each are atomic
 /// and durable: a run can be interrupted at any point and repeated. Readers and writers are not held up. The pairs of one
 /// blob at a time that are wrong are in memory, which is 4 MiB for each GiB of a blob whose tree is lost altogether.
