@@ -11,7 +11,7 @@ use super::{DamagedRange, Loss, Recovery, Replay, clean, read_log};
 use crate::{
     format::record::{Place, decode_header},
     index::Index,
-    layout::Layout,
+    layout::{FileNo, Layout},
     log::Tail,
     options::{Options, Rebuild},
     quarantine,
@@ -164,8 +164,28 @@ impl Opening<'_> {
             read => read?,
         };
         let (index, published) = replay.finish(recovery)?;
+        let index = self.without_waste(index)?;
         let floor = segments.last_seq().max(floor);
         Ok(Found { store_id, index, tail, before: Checkpoint::default(), published, floor })
+    }
+
+    /// Gives back the room of the rows that a new index had for a while. It is still unfinished: a crash has it begun again.
+    fn without_waste(&self, index: Index) -> Result<Index> {
+        let (vfs, layout) = (&self.options.vfs, self.layout);
+        if !index.is_wasteful(&**vfs)? {
+            return Ok(index);
+        }
+        let mut no = [0; 8];
+        vfs.random(&mut no);
+        let no = FileNo(u64::from_le_bytes(no));
+        let (new, temp) = match index.rewritten(vfs, layout, no, self.options.index_cache) {
+            // It goes on as it is.
+            Err(Error::NoSpace { .. }) => return Ok(index),
+            rewritten => rewritten?,
+        };
+        vfs.replace(&temp, &layout.index()).map_err(|e| Error::io("replace", layout.index(), e))?;
+        vfs.sync_dir(layout.root()).map_err(|e| Error::io("sync", layout.root(), e))?;
+        Ok(new)
     }
 
     /// A new index knows no more than what can be read.

@@ -169,3 +169,26 @@ async fn what_a_rebuild_holds_does_not_grow_with_what_was_removed() {
     assert_eq!(blobs.len() + tags.len(), n_left as usize);
     assert!(recovery.damaged_blobs.is_empty() && recovery.removed_files > 0);
 }
+
+#[tokio::test]
+async fn index_that_was_built_keeps_no_room_for_what_was_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (options, layout) = (options(dir.path()), Layout::new(dir.path().to_owned()));
+    let store = FsStore::open(options.clone()).await.unwrap();
+    let long = |number: u32| Tag::from(format!("{number:04000}").as_str());
+    for number in 0..600 {
+        store.set_tag(long(number), Some(HashAndFormat::raw(Hash::EMPTY))).await.unwrap();
+    }
+    store.delete_tags(long(1)..).await.unwrap();
+    store.shutdown().await.unwrap();
+    drop(store);
+    fs::remove_file(layout.index()).unwrap();
+    let recovered = recover_in_batches(&options, &layout, 64).unwrap();
+    assert_eq!(rows(&recovered.index).1.len(), 1);
+    assert!(!recovered.index.is_wasteful(&*options.vfs).unwrap());
+    // It is under its name, and whole.
+    drop(recovered);
+    assert_eq!(rows(&index(&options, &layout)).1.len(), 1);
+    assert!(fs::metadata(layout.index()).unwrap().len() < 1 << 20);
+    assert_eq!(fs::read_dir(layout.temp_dir()).unwrap().count(), 0);
+}
