@@ -4,7 +4,11 @@
 
 mod support;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use blob_fs::{
     FsStore, Options,
@@ -53,6 +57,21 @@ async fn check(store: &FsStore, mode: CheckMode) -> Result<usize> {
     Ok(wrong.load(std::sync::atomic::Ordering::Relaxed))
 }
 
+/// What a repair says is wrong, or why it ended early.
+async fn repair(store: &FsStore) -> Result<Vec<String>> {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let seen = said.clone();
+    let progress = Progress::from_fn(move |event| {
+        if let Event::Update { level: ReportLevel::Error, message, .. } = event {
+            seen.lock().unwrap().push(message);
+        }
+        Ok(())
+    });
+    store.consistency_check(CheckMode::Repair, progress).await?;
+    let said = said.lock().unwrap().clone();
+    Ok(said)
+}
+
 async fn assert_mended(dir: &Path) {
     let store = open(tiny(dir)).await;
     check(&store, CheckMode::Repair).await.unwrap();
@@ -87,4 +106,73 @@ async fn repair_can_fail_at_any_operation_and_be_repeated() {
         }
         println!("{only:?}: up to {at}");
     }
+}
+
+/// A read that fails says nothing about what is there: a blob is given up for what was read alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_read_is_not_given_up() {
+    const EIO: FaultKind = FaultKind::Error(5);
+    let base = damaged().await;
+    for repeat in [Repeat::Once, Repeat::Sticky] {
+        let (mut at, mut left) = (1, 0);
+        loop {
+            let copy = temp_dir();
+            copy_dir(base.path(), copy.path());
+            let vfs = FaultVfs::new(Arc::new(RealVfs::default()));
+            let store = open(Options { vfs: Arc::new(vfs.clone()), ..tiny(copy.path()) }).await;
+            vfs.arm(Fault { at, repeat, kind: EIO, only: Ops::Reads });
+            let said = repair(&store).await.unwrap_or_default();
+            left += usize::from(said.iter().any(|what| what.contains("was left as it is")));
+            let fired = vfs.fired().is_some();
+            vfs.disarm();
+            drop(store);
+            assert_mended(copy.path()).await;
+            if !fired {
+                break;
+            }
+            at += 1;
+        }
+        println!("{repeat:?}: up to {at}");
+        // What fails once is done again.
+        assert!(repeat == Repeat::Sticky || left == 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn segment_with_bad_sectors_is_left_as_it_is_and_all_else_is_mended() {
+    let dir = damaged().await;
+    let vfs = FaultVfs::new(Arc::new(RealVfs::default()));
+    let store = open(Options { vfs: Arc::new(vfs.clone()), ..tiny(dir.path()) }).await;
+    let segment = segments(dir.path()).remove(1);
+    let bytes = fs::read(&segment).unwrap();
+    let record = records(&segment).remove(1).range;
+    let start = u64::try_from(record.start).unwrap();
+    vfs.spoil_sectors(&segment, start + 4096..start + 8192);
+    for _ in 0..2 {
+        let said = repair(&store).await.unwrap();
+        let is_it = |what: &&String| what.contains("was left as it is") && what.contains("may be sound");
+        assert_eq!(said.iter().filter(is_it).count(), 1, "{said:?}");
+        assert!(fs::read(&segment).unwrap() == bytes);
+    }
+    // What is damaged elsewhere was mended, and of what cannot be read nothing was given up.
+    assert!(has(&store, 1, 20_000).await && has(&store, 10, 100_000).await);
+    assert!(store.read_to_bytes(hash(4, 20_000)).await.is_err());
+    vfs.heal_sectors();
+    assert_eq!(check(&store, CheckMode::Report).await.unwrap(), 0);
+    drop(store);
+    assert_mended(dir.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copy_with_zeros_for_bad_sectors_is_repaired_as_damage() {
+    let dir = damaged().await;
+    let segment = segments(dir.path()).remove(1);
+    let record = records(&segment).remove(1).range;
+    change(&segment, |bytes| bytes[record.start + 4096..record.start + 8192].fill(0));
+    let store = open(tiny(dir.path())).await;
+    assert!(check(&store, CheckMode::Repair).await.unwrap() > 0);
+    assert_eq!(check(&store, CheckMode::Report).await.unwrap(), 0);
+    let present = store.present_ranges(&hash(4, 20_000)).await.unwrap().unwrap();
+    assert_eq!(present, support::chunks(16..20));
+    store.shutdown().await.unwrap();
 }

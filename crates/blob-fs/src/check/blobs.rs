@@ -300,7 +300,22 @@ impl Check {
         quarantine::ensure(vfs, layout)?;
         let no = engine.new_file_no();
         let path = layout.quarantine_dir().join(format!("{name}-{}-{}-{no}", range.start, range.end));
-        let copy = vfs.create_new(&path).map_err(|e| Error::io("create", &path, e))?;
+        if let Err(e) = self.copy_to(file, &path, range) {
+            // What was copied is still where it was.
+            let _ = vfs.remove_file(&path);
+            return Err(e);
+        }
+        let dir = layout.quarantine_dir();
+        vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e))
+    }
+
+    fn copy_to(
+        &self,
+        file: &dyn crate::vfs::VfsFile,
+        path: &std::path::Path,
+        range: std::ops::Range<u64>,
+    ) -> Result<()> {
+        let copy = self.engine().vfs.create_new(path).map_err(|e| Error::io("create", path, e))?;
         let (mut buffer, mut at) = (vec![0; PIECE], range.start);
         while at < range.end {
             self.go_on()?;
@@ -310,12 +325,10 @@ impl Check {
             let piece = buffer.get(..n).filter(|piece| !piece.is_empty());
             // The file ends here.
             let Some(piece) = piece else { break };
-            copy.write_all_at(piece, at - range.start).map_err(|e| Error::io("write", &path, e))?;
+            copy.write_all_at(piece, at - range.start).map_err(|e| Error::io("write", path, e))?;
             at += n as u64;
         }
-        copy.sync_data().map_err(|e| Error::io("sync", &path, e))?;
-        let dir = layout.quarantine_dir();
-        vfs.sync_dir(&dir).map_err(|e| Error::io("sync", dir, e))
+        copy.sync_data().map_err(|e| Error::io("sync", path, e))
     }
 }
 
@@ -330,7 +343,7 @@ enum Attempt {
 }
 
 /// Whether an error is about what is kept of one blob.
-fn is_damage(error: &Error) -> bool {
+pub(super) fn is_damage(error: &Error) -> bool {
     matches!(
         error,
         Error::Damaged { .. } | Error::Mismatch { .. } | Error::FileNotFound { .. } | Error::Changed { .. }

@@ -8,7 +8,7 @@ use std::{
 
 use blob_traits::{Error, Hash, Result, TagRange};
 
-use super::Check;
+use super::{Check, salvage::Patient};
 use crate::{
     compact::Compactor,
     format::{
@@ -86,6 +86,15 @@ pub(super) struct Sick {
     pub(super) stranded: Vec<Row>,
 }
 
+/// What reading a segment has shown.
+#[derive(Debug)]
+enum Looked {
+    Well,
+    Sick(Sick),
+    /// It could not be read this time. What lies there may be sound.
+    Unreadable,
+}
+
 /// A segment that is there, and how to read it.
 struct Readable {
     header: SegmentHeader,
@@ -105,23 +114,27 @@ impl Check {
         }
         let readable = readable(&segments, &published);
         let ids: BTreeSet<u32> = readable.keys().copied().chain(rows.keys().copied()).collect();
-        let mut sick = Vec::new();
+        let (mut sick, mut unreadable) = (Vec::new(), BTreeSet::new());
         for group in groups(&ids, &rows) {
             let mut expected = self.rows_in(&group, published.seq)?;
             for id in group {
                 self.go_on()?;
                 let rows = expected.remove(&id).unwrap_or_default();
-                sick.extend(self.check_segment(id, readable.get(&id), rows)?);
+                match self.check_segment(id, readable.get(&id), &rows)? {
+                    Looked::Well => {}
+                    Looked::Sick(found) => sick.push(found),
+                    Looked::Unreadable => drop(unreadable.insert(id)),
+                }
             }
         }
         let unrepaired = self.report_unrepaired(&sick)?;
         if sick.is_empty() && flaws.is_empty() && !unrepaired.holds_collection {
-            return Ok(true);
+            return Ok(unreadable.is_empty());
         }
         if !self.repairs() {
             return Ok(false);
         }
-        self.salvage(compactor, &sick, &flaws, &unrepaired)
+        self.salvage(compactor, &Patient { sick, flaws, unrepaired, unreadable })
     }
 
     /// Lists the segments; once more where one was just being begun.
@@ -170,12 +183,19 @@ impl Check {
         self.go_on()
     }
 
-    fn check_segment(&self, id: u32, readable: Option<&Readable>, rows: Vec<Row>) -> Result<Option<Sick>> {
+    fn check_segment(&self, id: u32, readable: Option<&Readable>, rows: &[Row]) -> Result<Looked> {
         let path = self.shown(&self.engine().layout.segment(id));
-        let mut sick = Sick { id, damaged: Vec::new(), lost: Vec::new(), stranded: Vec::new() };
-        let missed = match readable {
-            Some(readable) => self.scan(readable, rows, &mut sick)?,
-            None => rows,
+        // What fails once may pass.
+        let looked = match self.look_at(id, readable, rows) {
+            Err(Error::Io { .. }) => self.look_at(id, readable, rows),
+            looked => looked,
+        };
+        let (mut sick, missed) = match looked {
+            Err(error @ Error::Io { .. }) => {
+                self.report_unreadable(&self.engine().layout.segment(id), &error)?;
+                return Ok(Looked::Unreadable);
+            }
+            looked => looked?,
         };
         for row in missed {
             // It may have been replaced by now.
@@ -190,22 +210,33 @@ impl Check {
             self.report.error(format!("{what}; the records of {n} blobs and tags lay there"), None)?;
         }
         let is_well = sick.damaged.is_empty() && sick.lost.is_empty();
-        Ok((!is_well).then_some(sick))
+        Ok(if is_well { Looked::Well } else { Looked::Sick(sick) })
+    }
+
+    /// Reads a segment, and finds the rows whose record is not there.
+    fn look_at(&self, id: u32, readable: Option<&Readable>, rows: &[Row]) -> Result<(Sick, Vec<Row>)> {
+        let mut sick = Sick { id, damaged: Vec::new(), lost: Vec::new(), stranded: Vec::new() };
+        let missed = match readable {
+            Some(readable) => self.scan(readable, rows, &mut sick)?,
+            None => rows.to_vec(),
+        };
+        Ok((sick, missed))
     }
 
     /// Reads a segment, and returns the rows whose record is not there.
-    fn scan(&self, segment: &Readable, rows: Vec<Row>, sick: &mut Sick) -> Result<Vec<Row>> {
+    fn scan(&self, segment: &Readable, rows: &[Row], sick: &mut Sick) -> Result<Vec<Row>> {
         let Readable { header, end, seqs } = segment;
+        let path = self.engine().layout.segment(header.segment);
         let file = segments::open(&*self.engine().vfs, &self.engine().layout, header.segment)?;
         let from = ScanFrom { offset: header.len(), next_seq: header.base_seq };
         let small = SmallPayloads::Read;
         let limits = ScanLimits { known_end: Some(*end), checkpoint_seq: u64::MAX, seqs: *seqs, small };
-        let (mut rows, mut missed) = (rows.into_iter().peekable(), Vec::new());
+        let (mut rows, mut missed) = (rows.iter().peekable(), Vec::new());
         let mut visit = |record: &ScannedRecord| {
             while let Some(row) = rows.next_if(|row| u64::from(row.place().offset) <= record.offset) {
                 let is_it = u64::from(row.place().offset) == record.offset;
                 if !(is_it && row.is_of(&record.header, &record.body)) {
-                    missed.push(row);
+                    missed.push(row.clone());
                 }
             }
         };
@@ -222,15 +253,15 @@ impl Check {
         match scanned {
             Err(Failed::Check(e)) => return Err(e),
             Err(Failed::Scan(ScanError::Io(e))) => {
-                return Err(Error::io("read", self.engine().layout.segment(header.segment), e));
+                return Err(Error::io("read", path, e));
             }
             // What a newer release has written is left to it; what is here is read row by row.
             Ok(_) | Err(Failed::Scan(ScanError::Unsupported { .. })) => {}
         }
-        missed.extend(rows);
+        missed.extend(rows.cloned());
         let mut lost = Vec::new();
         for row in missed {
-            if record_at(&*file, header, &row).map_err(|e| Error::io("read a segment", "", e))? {
+            if record_at(&*file, header, &row).map_err(|e| Error::io("read", &path, e))? {
                 sick.stranded.push(row);
             } else {
                 lost.push(row);

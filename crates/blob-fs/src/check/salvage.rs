@@ -1,14 +1,16 @@
 //! Mending the log (E68): what is known is recorded anew, what can be read moves, what cannot be read is put aside and
 //! given up, and collection goes on (E53).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io, ops::Range, path::Path};
 
 use bao_tree::ChunkRanges;
 use blob_traits::{Error, Hash, HashAndFormat, Result, Tag, prelude::*};
+use futures_lite::future::block_on;
 use smallvec::{SmallVec, smallvec};
 
 use super::{
     Check,
+    blobs::is_damage,
     log::{Row, Sick},
 };
 use crate::{
@@ -17,13 +19,51 @@ use crate::{
     format::record::CameFrom,
     hasher::hash_small,
     index::SegmentNote,
+    layout::parse_segment,
     op::{Killed, Op},
-    quarantine,
+    quarantine::{self, Quarantined},
     row::{BlobRow, BlobState},
     segments::{self, Flaw},
     state::Unrepaired,
     vfs::Access,
 };
+
+/// What is said of a segment that the disk does not hand out.
+const UNREADABLE: &str = "what lies there may be sound, and nothing of it was given up. Check again; where it stays so, \
+                          shut the store down, put a copy of the file in its place that has zeros for what cannot be \
+                          read, and repair that";
+
+/// A log that is not whole.
+#[derive(Debug)]
+pub(super) struct Patient {
+    pub(super) sick: Vec<Sick>,
+    pub(super) flaws: Vec<Flaw>,
+    /// What opening met.
+    pub(super) unrepaired: Unrepaired,
+    /// Segments that could not be read this time: nothing is known to be wrong with them, and they stay as they are.
+    pub(super) unreadable: BTreeSet<u32>,
+}
+
+/// Whether a record was written, or there was another one by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    Yes,
+    No,
+}
+
+/// What was read. `None`: what is there is not right, or there is nothing.
+///
+/// # Errors
+/// What could not be read may be right.
+fn if_there<T>(read: Result<T>) -> Result<Option<T>> {
+    use io::ErrorKind::{NotFound, UnexpectedEof};
+    match read {
+        Err(Error::Io { source, .. }) if matches!(source.kind(), NotFound | UnexpectedEof) => Ok(None),
+        Err(Error::Incomplete { .. } | Error::NotFound { .. }) => Ok(None),
+        Err(error) if is_damage(&error) => Ok(None),
+        read => read.map(Some),
+    }
+}
 
 impl Check {
     /// Tells of what opening met and this check has not found again.
@@ -58,28 +98,31 @@ impl Check {
     }
 
     /// Returns whether the log is whole now.
-    pub(super) fn salvage(
-        &self,
-        compactor: &mut Compactor,
-        sick: &[Sick],
-        flaws: &[Flaw],
-        unrepaired: &Unrepaired,
-    ) -> Result<bool> {
+    pub(super) fn salvage(&self, compactor: &mut Compactor, patient: &Patient) -> Result<bool> {
         let engine = self.engine();
+        let Patient { sick, flaws, unrepaired, unreadable } = patient;
         // All moves are done, and no record that is written from now on lies in what is damaged.
         engine.seal_log();
         engine.append_mark()?;
         engine.commit_index()?;
-        self.put_ranges_aside(sick, unrepaired)?;
-        for row in sick.iter().flat_map(|sick| &sick.lost) {
-            self.go_on()?;
-            self.save(row)?;
+        // What could not be read may be sound: no more is done to these segments.
+        let mut left = unreadable.clone();
+        self.put_ranges_aside(sick, unrepaired, &mut left)?;
+        for sick in sick.iter().filter(|sick| !left.contains(&sick.id)).collect::<Vec<_>>() {
+            if self.unless_unreadable(sick.id, || self.save_all(sick))?.is_none() {
+                left.insert(sick.id);
+            }
         }
         engine.commit_index()?;
-        let mut is_whole = self.mend_flaws(flaws)?;
-        for sick in sick {
+        if !flaws.is_empty() && !left.is_empty() {
+            // A flaw is mended by putting segments aside, and what they have is still needed.
+            return Ok(false);
+        }
+        let mut is_whole = self.mend_flaws(flaws)? && left.is_empty();
+        for sick in sick.iter().filter(|sick| !left.contains(&sick.id)) {
             self.go_on()?;
-            is_whole &= self.rescue(compactor, sick)?;
+            let rescued = self.unless_unreadable(sick.id, || self.rescue(compactor, sick))?;
+            is_whole &= rescued == Some(true);
         }
         if is_whole {
             engine.state().compaction.notes.push(SegmentNote::Repaired);
@@ -89,29 +132,73 @@ impl Check {
         Ok(is_whole)
     }
 
-    /// Copies what cannot be read into `quarantine/`.
-    fn put_ranges_aside(&self, sick: &[Sick], unrepaired: &Unrepaired) -> Result<()> {
+    /// Does something about a segment, a second time where it cannot be read. `None`: it cannot, which is told; the segment
+    /// stays as it is, and the run goes on.
+    fn unless_unreadable<T>(&self, id: u32, mut act: impl FnMut() -> Result<T>) -> Result<Option<T>> {
+        let done = match act() {
+            Err(Error::Io { .. }) => act(),
+            done => done,
+        };
         let layout = &self.engine().layout;
-        let found = sick
-            .iter()
-            .flat_map(|sick| sick.damaged.iter().map(|range| (layout.segment(sick.id), range.clone())));
-        let earlier = unrepaired.damaged.iter().map(|damaged| (damaged.path.clone(), damaged.range.clone()));
-        let all: BTreeSet<_> =
-            found.chain(earlier).map(|(path, range)| (path, range.start, range.end)).collect();
-        let known = quarantine::list(&*self.engine().vfs, layout)?;
-        for (path, start, end) in all.into_iter().filter(|(_, start, end)| start < end) {
-            let file = match self.engine().vfs.open(&path, Access::Read) {
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                file => file.map_err(|e| Error::io("open", &path, e))?,
-            };
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let len =
-                file.stat().map_err(|e| Error::io("look at", &path, e))?.size.min(end).saturating_sub(start);
-            let copied = format!("{name}-{start}-{end}");
-            // An earlier run may have come so far.
-            if len > 0 && !known.iter().any(|known| known.name == copied && known.size == len) {
-                self.copy_aside(&*file, &name, start..end)?;
+        match done {
+            Err(Error::Io { doing, path, source }) if path != Some(layout.index()) => {
+                let error = Error::Io { doing, path, source };
+                self.report_unreadable(&layout.segment(id), &error)?;
+                Ok(None)
             }
+            done => done.map(Some),
+        }
+    }
+
+    pub(super) fn report_unreadable(&self, segment: &Path, error: &Error) -> Result<()> {
+        let what = format!("{} was left as it is: {error}; {UNREADABLE}", self.shown(segment));
+        self.report.error(what, None)
+    }
+
+    /// Copies what cannot be read into `quarantine/`. The segments of which a part could not even be copied are `left`.
+    fn put_ranges_aside(
+        &self,
+        sick: &[Sick],
+        unrepaired: &Unrepaired,
+        left: &mut BTreeSet<u32>,
+    ) -> Result<()> {
+        let layout = &self.engine().layout;
+        let found = sick.iter().flat_map(|sick| sick.damaged.iter().map(|range| (sick.id, range.clone())));
+        let id_of = |path: &Path| parse_segment(path.file_name()?);
+        let earlier = unrepaired.damaged.iter();
+        let earlier = earlier.filter_map(|damaged| Some((id_of(&damaged.path)?, damaged.range.clone())));
+        let all: BTreeSet<_> = found.chain(earlier).map(|(id, range)| (id, range.start, range.end)).collect();
+        let known = quarantine::list(&*self.engine().vfs, layout)?;
+        for (id, start, end) in all.into_iter().filter(|(_, start, end)| start < end) {
+            let path = layout.segment(id);
+            if self.unless_unreadable(id, || self.put_range_aside(&path, start..end, &known))?.is_none() {
+                left.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn put_range_aside(&self, path: &Path, range: Range<u64>, known: &[Quarantined]) -> Result<()> {
+        let file = match self.engine().vfs.open(path, Access::Read) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            file => file.map_err(|e| Error::io("open", path, e))?,
+        };
+        let Range { start, end } = range;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let size = file.stat().map_err(|e| Error::io("look at", path, e))?.size;
+        let (len, copied) = (size.min(end).saturating_sub(start), format!("{name}-{start}-{end}"));
+        // An earlier run may have come so far.
+        if len > 0 && !known.iter().any(|known| known.name == copied && known.size == len) {
+            self.copy_aside(&*file, &name, start..end)?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that no row needs what cannot be read of a segment.
+    fn save_all(&self, sick: &Sick) -> Result<()> {
+        for row in &sick.lost {
+            self.go_on()?;
+            self.save(row)?;
         }
         Ok(())
     }
@@ -120,8 +207,11 @@ impl Check {
     fn save(&self, row: &Row) -> Result<()> {
         match row {
             Row::Tag(tag, row) => {
-                self.record_tag(tag, row.content)?;
-                self.report.info(format!("tag \"{tag}\" was recorded anew"), Some(row.content.hash))
+                if self.record_tag(tag, row.content)? == Changed::Yes {
+                    let what = format!("tag \"{tag}\" was recorded anew");
+                    self.report.info(what, Some(row.content.hash))?;
+                }
+                Ok(())
             }
             Row::Blob(hash, row) => match row.state {
                 BlobState::Large { size, no } => self.record_blob(
@@ -138,15 +228,17 @@ impl Check {
         }
     }
 
+    /// Only what was read and is not right is given up: what could not be read may be sound.
     fn save_small(&self, hash: Hash, row: &BlobRow) -> Result<()> {
-        if let Ok(data) = futures_lite::future::block_on(self.store.read_to_bytes(hash)) {
+        let store = &self.store;
+        if let Some(data) = if_there(block_on(store.read_to_bytes(hash)))? {
             let (found, outboard) = hash_small(&data);
             if found == hash {
                 return self.record_blob(hash, row, Op::Small { hash, data, outboard });
             }
         }
-        let proved = futures_lite::future::block_on(self.store.verified_ranges(hash));
-        let proved = proved.ok().flatten().unwrap_or_else(ChunkRanges::empty);
+        let proved = if_there(block_on(store.verified_ranges(hash)))?.flatten();
+        let proved = proved.unwrap_or_else(ChunkRanges::empty);
         if self.try_demote(hash, row, ChunkRanges::all() - proved)? {
             Ok(())
         } else {
@@ -156,7 +248,9 @@ impl Check {
 
     /// Nothing is left of a blob that could be read: it is removed, and named.
     fn give_up(&self, hash: Hash, row: &BlobRow) -> Result<()> {
-        self.change(hash, row, || Op::Delete { hashes: vec![hash] })?;
+        if self.change(hash, row, Op::Delete { hashes: vec![hash] })? == Changed::No {
+            return Ok(());
+        }
         let what = match row.state {
             BlobState::Referenced { size, .. } => {
                 format!(
@@ -169,33 +263,41 @@ impl Check {
     }
 
     fn record_blob(&self, hash: Hash, row: &BlobRow, op: Op) -> Result<()> {
-        self.change(hash, row, || op)?;
-        self.report.info("it was recorded anew, and nothing of it is lost".to_owned(), Some(hash))
+        match self.change(hash, row, op)? {
+            Changed::Yes => {
+                self.report.info("it was recorded anew, and nothing of it is lost".to_owned(), Some(hash))
+            }
+            Changed::No => Ok(()),
+        }
     }
 
     /// Replaces the record of a blob, unless there is another one by now.
-    fn change(&self, hash: Hash, row: &BlobRow, op: impl FnOnce() -> Op) -> Result<()> {
+    fn change(&self, hash: Hash, row: &BlobRow, op: Op) -> Result<Changed> {
         let engine = self.engine();
         let keys = Keys { blobs: smallvec![hash], tags: SmallVec::new() };
-        let op = op();
         engine.transact_blocking(&keys, op.weight(), |state, looked| {
             let pin = engine.pins.insert_complete(state, hash);
             let is_it = state.blob_row(&hash, looked).is_some_and(|now| now == *row)
                 && matches!(state.pending_blob(&hash, looked), Some((_, Killed::Segment(_))));
-            Ok(if is_it { Decision::Write(vec![op], smallvec![pin], ()) } else { Decision::Nothing(()) })
+            Ok(if is_it {
+                Decision::Write(vec![op], smallvec![pin], Changed::Yes)
+            } else {
+                Decision::Nothing(Changed::No)
+            })
         })
     }
 
-    fn record_tag(&self, tag: &Tag, content: HashAndFormat) -> Result<()> {
+    fn record_tag(&self, tag: &Tag, content: HashAndFormat) -> Result<Changed> {
         let engine = self.engine();
         let keys = Keys { blobs: SmallVec::new(), tags: smallvec![tag.clone()] };
         engine.transact_blocking(&keys, 0, |state, looked| {
             let now = state.pending_tag(tag, looked);
             Ok(if matches!(now, Some((now, Killed::Segment(_))) if now == content) {
                 let pin = engine.pins.tag(state, content);
-                Decision::Write(vec![Op::TagSet { tag: tag.clone(), content }], smallvec![pin], ())
+                let set = Op::TagSet { tag: tag.clone(), content };
+                Decision::Write(vec![set], smallvec![pin], Changed::Yes)
             } else {
-                Decision::Nothing(())
+                Decision::Nothing(Changed::No)
             })
         })
     }

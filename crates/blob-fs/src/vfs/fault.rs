@@ -1,6 +1,7 @@
 //! A file system that fails on command, for tests.
 
 mod disk;
+mod sectors;
 
 use std::{
     collections::VecDeque,
@@ -14,7 +15,10 @@ use std::{
     time::SystemTime,
 };
 
-use self::disk::{Disk, FileId, id};
+use self::{
+    disk::{Disk, FileId, id},
+    sectors::BadSectors,
+};
 use super::{Access, FileRef, Stat, Vfs, VfsFile, Whose};
 
 /// So many of the latest operations are kept for [`FaultVfs::operations`].
@@ -165,6 +169,7 @@ struct State {
     latest: VecDeque<Operation>,
     /// Where there is one, no more fits on it.
     disk: Option<Disk>,
+    bad_sectors: BadSectors,
 }
 
 impl State {
@@ -382,13 +387,23 @@ impl Drop for FaultFile {
     }
 }
 
+impl FaultFile {
+    /// As much of a buffer as can be read into.
+    fn readable<'b>(&self, buf: &'b mut [u8], offset: u64) -> io::Result<&'b mut [u8]> {
+        let len = self.vfs.state().bad_sectors.readable(&self.path, offset, buf.len())?;
+        Ok(buf.get_mut(..len).unwrap_or_default())
+    }
+}
+
 impl VfsFile for FaultFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.vfs.run(Op::ReadAt, &self.path, || self.inner.read_at(buf, offset))
+        self.vfs.run(Op::ReadAt, &self.path, || self.inner.read_at(self.readable(buf, offset)?, offset))
     }
 
     fn read_at_nowait(&self, buf: &mut [u8], offset: u64) -> io::Result<Option<usize>> {
-        self.vfs.run(Op::ReadAtNowait, &self.path, || self.inner.read_at_nowait(buf, offset))
+        self.vfs.run(Op::ReadAtNowait, &self.path, || {
+            self.inner.read_at_nowait(self.readable(buf, offset)?, offset)
+        })
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
