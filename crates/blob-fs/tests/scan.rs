@@ -26,6 +26,8 @@ use support::{
 };
 
 const LARGE: usize = 100_000;
+/// Not read in one go.
+const LARGER: usize = 600_000;
 const PARTIAL: usize = 150_000;
 
 /// Everything that a scan hands out.
@@ -45,9 +47,14 @@ fn by_hash(all: Vec<Scanned<Entry>>) -> BTreeMap<Hash, Scanned<Entry>> {
     all
 }
 
-/// Checks that a small blob is handed out as a whole.
+/// Checks that a blob is handed out as a whole.
 fn assert_whole(scanned: Option<&Scanned<Entry>>, seed: u64, len: usize) {
-    let Some(Scanned::Whole { data, outboard, .. }) = scanned else { panic!("{seed}: {scanned:?}") };
+    assert_whole_in(scanned, seed, len, None);
+}
+
+fn assert_whole_in(scanned: Option<&Scanned<Entry>>, seed: u64, len: usize, file: Option<&Path>) {
+    let Some(Scanned::Whole { data, outboard, path, .. }) = scanned else { panic!("{seed}: {scanned:?}") };
+    assert_eq!(path.as_deref(), file);
     let expected = content(seed, len);
     assert!(
         *data == expected && **outboard == PreOrderMemOutboard::create(&expected, BLOCK_SIZE).data,
@@ -86,6 +93,7 @@ async fn every_blob_comes_once_as_it_is_stored() {
     }
     store.delete((1..5).map(|seed| hash(seed, len(seed))).collect()).await.unwrap();
     import(&store, 100, LARGE).await;
+    import(&store, 103, LARGER).await;
     refer(&store, &user, 101).await;
     store
         .import_bao(
@@ -113,13 +121,16 @@ async fn every_blob_comes_once_as_it_is_stored() {
             assert_whole(all.get(&hash(seed, len(seed))), seed, len(seed));
         }
         assert_whole(all.get(&hash(200, 5_000)), 200, 5_000);
-        assert_entry(all.get(&hash(100, LARGE)), file("data", hash(100, LARGE)).as_deref(), true);
+        let in_file = file("data", hash(100, LARGE));
+        assert!(in_file.is_some());
+        assert_whole_in(all.get(&hash(100, LARGE)), 100, LARGE, in_file.as_deref());
+        assert_entry(all.get(&hash(103, LARGER)), file("data", hash(103, LARGER)).as_deref(), true);
         assert_entry(all.get(&hash(101, LARGE)), Some(&user), true);
         assert_entry(all.get(&hash(102, PARTIAL)), file("partial", hash(102, PARTIAL)).as_deref(), false);
         assert_entry(all.get(&hash(201, PARTIAL)), None, false);
         let n_small = (5..40).filter(|seed| len(*seed) > 0).count() + 1;
         let n_empty = usize::from(all.contains_key(&Hash::EMPTY));
-        assert_eq!(all.len(), n_small + n_empty + 4);
+        assert_eq!(all.len(), n_small + n_empty + 5);
         assert_eq!(store.scan(ScanOf::All).await.unwrap().n_blobs, all.len() as u64);
         let some = BTreeSet::from([hash(6, len(6)), hash(1, len(1)), hash(100, LARGE), hash(201, PARTIAL)]);
         let found = by_hash(scan(&store, ScanOf::Hashes(some.clone())).await);

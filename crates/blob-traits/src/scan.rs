@@ -122,7 +122,8 @@ impl<E: MapEntry> Scanned<E> {
         }
     }
 
-    fn complete_bytes(&self) -> u64 {
+    /// The bytes of a complete blob; 0 for a partial one.
+    pub fn complete_bytes(&self) -> u64 {
         match self {
             Self::Whole { data, .. } => data.len() as u64,
             Self::Entry { entry, .. } if entry.is_complete() => entry.size().value(),

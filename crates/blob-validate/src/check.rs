@@ -1,6 +1,10 @@
 //! Looking at one blob: in one go where it is small, in several places at once where it is large.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bao_tree::ChunkRanges;
 use blob_traits::{
@@ -22,6 +26,9 @@ use crate::{
 
 /// A blob over this size is looked at in parts of about this size.
 const PART: u64 = 8 << 20;
+
+/// A run that is slow because it has to be tells what it has seen that often.
+const TELL_AFTER: Duration = Duration::from_millis(50);
 
 /// What was found of a blob.
 #[derive(Debug)]
@@ -115,6 +122,16 @@ pub(crate) struct Seen<E> {
     pub(crate) looked: Vec<(E, Option<PathBuf>, Looked)>,
     /// Those that take a look by themselves.
     pub(crate) unseen: Vec<(E, Option<PathBuf>)>,
+    pub(crate) rest: Rest<E>,
+}
+
+/// What is left of a batch.
+pub(crate) enum Rest<E> {
+    Nothing,
+    /// It is looked at when what was seen until now has been told.
+    Later(Batch<E>),
+    /// The budget is spent.
+    LeftOut,
 }
 
 /// A blob in which there is nothing wrong.
@@ -128,41 +145,50 @@ pub(crate) struct Sound {
 ///
 /// # Errors
 /// Those that concern the store as a whole. What is wrong with a blob is in its answer.
-pub(crate) async fn look_at_batch<E: MapEntry>(batch: Batch<E>, limits: &Limits) -> Result<Seen<E>> {
-    let at_once = if batch.n_bytes() <= PART { batch.n_bytes() } else { 0 };
-    let permit = limits.admit(at_once).await;
+pub(crate) async fn look_at_batch<E: MapEntry>(batch: Batch<E>, limits: &Arc<Limits>) -> Result<Seen<E>> {
+    // What is read is admitted blob by blob.
+    let permit = limits.admit(0).await;
     let alive = Alive::default();
-    let watch = alive.watch();
-    let seen = unblock(move || look_at_all(batch, at_once, &watch)).await;
+    let (watch, of_run) = (alive.watch(), limits.clone());
+    let seen = unblock(move || look_at_some(batch, &of_run, &watch)).await;
     drop(permit);
     seen
 }
 
 /// Blocks.
-fn look_at_all<E: MapEntry>(batch: Batch<E>, mut at_once: u64, watch: &Watch) -> Result<Seen<E>> {
+fn look_at_some<E: MapEntry>(mut batch: Batch<E>, limits: &Limits, watch: &Watch) -> Result<Seen<E>> {
     let (sound, suspect, looked, unseen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut seen = Seen { sound, suspect, looked, unseen };
-    for scanned in batch {
+    let mut seen = Seen { sound, suspect, looked, unseen, rest: Rest::Nothing };
+    let begun = Instant::now();
+    while let Some(scanned) = batch.next() {
         watch.check()?;
-        match scanned? {
+        let scanned = scanned?;
+        if !limits.begin(scanned.complete_bytes()) {
+            seen.rest = Rest::LeftOut;
+            return Ok(seen);
+        }
+        match scanned {
             Scanned::Whole { hash, data, outboard, path } => {
                 let size = data.len() as u64;
-                at_once = at_once.saturating_sub(size);
+                limits.pace.wait_blocking(size, watch)?;
                 if is_sound_in_memory(hash, data, outboard) {
                     seen.sound.push(Sound { hash, size, path });
                 } else {
                     seen.suspect.push((hash, path));
                 }
             }
-            Scanned::Entry { entry, path } if entry.is_complete() && entry.size().value() <= at_once => {
-                let size = entry.size().value();
-                at_once -= size;
-                let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, watch, None)?;
+            Scanned::Entry { entry, path } if entry.is_complete() && entry.size().value() <= PART => {
+                let (size, pace) = (entry.size().value(), Some(&*limits.pace));
+                let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, watch, pace)?;
                 let present = whole_groups(&ChunkRanges::all(), size);
                 let looked = Looked::new(size, EntryStatus::Complete, present, findings, stored_len);
                 seen.looked.push((entry, path, looked));
             }
             Scanned::Entry { entry, path } => seen.unseen.push((entry, path)),
+        }
+        if limits.pace.is_limited() && begun.elapsed() >= TELL_AFTER {
+            seen.rest = Rest::Later(batch);
+            return Ok(seen);
         }
     }
     Ok(seen)

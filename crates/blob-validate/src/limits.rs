@@ -47,9 +47,13 @@ impl Limits {
         self.slots.clone().acquire_owned().await.ok()
     }
 
-    /// Takes note that complete blobs with so many bytes are going to be looked at.
-    pub(crate) fn begin(&self, n_bytes: u64) {
+    /// Takes note that a complete blob with so many bytes is going to be looked at; `false`: the budget is spent.
+    pub(crate) fn begin(&self, n_bytes: u64) -> bool {
+        if self.is_spent() {
+            return false;
+        }
         self.n_begun.fetch_add(n_bytes, Ordering::Relaxed);
+        true
     }
 
     /// Whether nothing more is to be begun. Of partial blobs, what has been read counts.
@@ -85,8 +89,8 @@ mod tests {
         drop(limits.admit(1).await);
         assert!(limits.is_spent());
         let limits = Limits::new(&ValidateOptions { budget, ..ValidateOptions::default() });
-        limits.begin(10);
-        assert!(limits.is_spent());
+        assert!(limits.begin(9) && limits.begin(9));
+        assert!(limits.is_spent() && !limits.begin(0));
         let budget = Budget { time: Some(Duration::from_secs(5)), ..Budget::default() };
         let limits = Limits::new(&ValidateOptions { budget, ..ValidateOptions::default() });
         tokio::time::sleep(Duration::from_secs(5)).await;

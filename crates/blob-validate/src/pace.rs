@@ -40,6 +40,10 @@ impl Pace {
         Self { rate, next: Mutex::new(Instant::now()), n_admitted: AtomicU64::new(0) }
     }
 
+    pub(crate) fn is_limited(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// How many bytes have been admitted.
     pub(crate) fn n_admitted(&self) -> u64 {
         self.n_admitted.load(Ordering::Relaxed)
@@ -67,7 +71,7 @@ impl Pace {
     ///
     /// # Errors
     /// [`Error::Cancelled`](blob_traits::Error::Cancelled) once nobody waits any more.
-    fn wait_blocking(&self, n_bytes: u64, watch: &Watch) -> Result<()> {
+    pub(crate) fn wait_blocking(&self, n_bytes: u64, watch: &Watch) -> Result<()> {
         let Some(due) = self.admit(n_bytes) else { return Ok(()) };
         loop {
             let now = Instant::now();

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     num::NonZeroU64,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bao_tree::{ChunkRanges, blake3};
@@ -16,7 +17,7 @@ use futures_lite::{StreamExt, future::yield_now};
 
 use crate::{
     Ended, FailedBlob, Subset, ValidateOptions, ValidateProgress, ValidateReport, ValidateStore,
-    check::{Looked, Seen, Sound, WrongPairs, look_at, look_at_batch},
+    check::{Looked, Rest, Sound, WrongPairs, look_at, look_at_batch},
     inspect::of_this_blob,
     limits::Limits,
     report::to_bytes,
@@ -38,7 +39,7 @@ pub async fn validate<S: ValidateStore>(
     options: ValidateOptions,
     progress: Progress<ValidateProgress>,
 ) -> Result<ValidateReport> {
-    let limits = Limits::new(&options);
+    let limits = Arc::new(Limits::new(&options));
     let report = Run { store, limits: &limits, progress: &progress }.run(&options.subset).await;
     match &report {
         Ok(_) => progress.send(ValidateProgress::AllDone).await?,
@@ -68,7 +69,7 @@ const AT_ONCE: usize = 16 << 10;
 
 struct Run<'a, S> {
     store: &'a S,
-    limits: &'a Limits,
+    limits: &'a Arc<Limits>,
     progress: &'a Progress<ValidateProgress>,
 }
 
@@ -134,37 +135,48 @@ impl<S: ValidateStore> Run<'_, S> {
                     report.ended = Ended::BudgetSpent;
                     has_more = false;
                 } else if let Some(batch) = batch {
-                    self.limits.begin(batch.n_bytes());
                     running.push(self.check_batch(batch));
                 } else {
                     has_more = false;
                 }
             }
             let Some(checked) = running.next().await else { return Ok(()) };
-            checked?.into_iter().for_each(|checked| note(report, checked));
+            let (checked, ended) = checked?;
+            for checked in checked {
+                note(report, checked);
+            }
+            if ended == Ended::BudgetSpent {
+                report.ended = ended;
+            }
         }
     }
 
-    async fn check_batch(&self, batch: Batch<S::Entry>) -> Result<Vec<Checked>> {
-        let Seen { sound, suspect, looked, unseen } = look_at_batch(batch, self.limits).await?;
-        let mut all = Vec::with_capacity(suspect.len() + looked.len() + unseen.len() + 1);
-        all.push(self.report_sound(sound).await?);
-        for (hash, path) in suspect {
-            // As it is now: it may have been written anew.
-            all.push(match of_this_blob(self.store.get(&hash).await)? {
-                Ok(Some(entry)) => self.check_entry(entry, path).await?,
-                Ok(None) => Checked::Vanished,
-                Err(e) => Checked::failed(hash, &e),
-            });
+    async fn check_batch(&self, batch: Batch<S::Entry>) -> Result<(Vec<Checked>, Ended)> {
+        let (mut all, mut rest) = (Vec::new(), batch);
+        loop {
+            let seen = look_at_batch(rest, self.limits).await?;
+            all.push(self.report_sound(seen.sound).await?);
+            for (hash, path) in seen.suspect {
+                // As it is now: it may have been written anew.
+                all.push(match of_this_blob(self.store.get(&hash).await)? {
+                    Ok(Some(entry)) => self.check_entry(entry, path).await?,
+                    Ok(None) => Checked::Vanished,
+                    Err(e) => Checked::failed(hash, &e),
+                });
+            }
+            for (entry, path, looked) in seen.looked {
+                let begun = self.begin(&entry, path.as_deref()).await?;
+                all.push(self.end(begun, path, Ok(looked)).await?);
+            }
+            for (entry, path) in seen.unseen {
+                all.push(self.check_entry(entry, path).await?);
+            }
+            rest = match seen.rest {
+                Rest::Nothing => return Ok((all, Ended::AllDone)),
+                Rest::LeftOut => return Ok((all, Ended::BudgetSpent)),
+                Rest::Later(rest) => rest,
+            };
         }
-        for (entry, path, looked) in looked {
-            let begun = self.begin(&entry, path.as_deref()).await?;
-            all.push(self.end(begun, path, Ok(looked)).await?);
-        }
-        for (entry, path) in unseen {
-            all.push(self.check_entry(entry, path).await?);
-        }
-        Ok(all)
     }
 
     async fn report_sound(&self, blobs: Vec<Sound>) -> Result<Checked> {

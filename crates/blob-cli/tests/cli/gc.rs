@@ -253,7 +253,7 @@ impl SmallDisk {
     fn below(home: &Home) -> Option<Self> {
         fs::create_dir(home.store()).unwrap();
         let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(home.store()).output();
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=112m", "tmpfs"]).arg(home.store()).output();
         if mount.as_ref().is_ok_and(|output| output.status.success()) {
             return Some(Self(home.store()));
         }
@@ -278,8 +278,8 @@ impl Drop for SmallDisk {
 fn full_disk_is_cleaned_up() {
     let home = Home::new();
     let Some(disk) = SmallDisk::below(&home) else { return };
-    for (tag, seeds) in [("kept", 0..16), ("dropped", 50..70)] {
-        seeds.for_each(|seed| drop(home.write(&format!("{tag}/{seed}"), bytes(1 << 20, seed))));
+    for (tag, seeds) in [("kept", 0..17), ("dropped", 50..70)] {
+        seeds.for_each(|seed| drop(home.write(&format!("{tag}/{seed}"), bytes(2 << 20, seed))));
         home.run(["add", "-r", tag, "--tag", tag]).succeeded();
     }
     assert!(home.run(["du", "--json"]).succeeded().json()["disk"]["reserve"].as_u64() > Some(8 << 20));
