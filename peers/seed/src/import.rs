@@ -14,7 +14,7 @@ use crate::{
     convert::format_to_theirs,
     failure::About,
     limit::{MAX_IN_MEMORY, too_much},
-    progress::Sender,
+    progress::ImportSender,
     store::Seed,
 };
 
@@ -26,7 +26,7 @@ impl<S: Store> Import for Seed<S> {
         progress: Progress<ImportProgress>,
     ) -> Result<(TempTag, u64)> {
         let format = format_to_theirs(options.format);
-        let sender = Sender::new(progress);
+        let sender = ImportSender::of_import(progress);
         let imported = match source {
             ImportSource::Bytes(bytes) => {
                 let size = bytes.len() as u64;
