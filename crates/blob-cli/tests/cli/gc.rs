@@ -252,8 +252,10 @@ impl SmallDisk {
     /// `None` where this process may not mount one.
     fn below(home: &Home) -> Option<Self> {
         fs::create_dir(home.store()).unwrap();
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=112m", "tmpfs"]).arg(home.store()).output();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=112m", "tmpfs"])
+            .arg(home.store())
+            .output();
         if mount.as_ref().is_ok_and(|output| output.status.success()) {
             return Some(Self(home.store()));
         }
