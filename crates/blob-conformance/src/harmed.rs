@@ -206,12 +206,11 @@ impl<S: ScanBlobs> ScanBlobs for Harmed<S> {
         let store = self.clone();
         let batches = batches.map(move |batch| {
             let (batch, store) = (batch?, store.clone());
-            let n_bytes = batch.n_bytes();
             let harm = move |blob: Result<_>| match blob {
                 Ok(blob) => block_on(store.scanned(blob)).transpose(),
                 Err(e) => Some(Err(e)),
             };
-            Ok(Batch::new(n_bytes, batch.filter_map(harm)))
+            Ok(Batch::new(batch.filter_map(harm)))
         });
         Ok(Scan { n_blobs, batches: batches.boxed() })
     }

@@ -38,7 +38,7 @@ use crate::{
     layout::{FileNo, Layout},
     overlay::Overlay,
     row::{BlobRow, Checkpoint, TagRow},
-    vfs::{Access, Vfs},
+    vfs::{Access, FileRef, Vfs},
 };
 
 /// The version of the tables and rows.
@@ -61,6 +61,8 @@ const ROWS_AT_ONCE: usize = 64;
 pub(crate) struct Index {
     db: Closing<Database>,
     path: PathBuf,
+    /// What redb has open.
+    file: FileRef,
 }
 
 /// A look-up in the index as of one commit.
@@ -69,6 +71,8 @@ pub(crate) struct IndexReader {
     tags: Closing<ReadOnlyTable<&'static [u8], &'static [u8]>>,
     segments: Closing<ReadOnlyTable<u32, &'static [u8]>>,
     path: PathBuf,
+    /// As long as somebody looks up in it.
+    _file: FileRef,
     /// Known once all have been listed.
     has_partial_blobs: OnceLock<bool>,
 }
@@ -110,9 +114,9 @@ impl Index {
             return Err(damaged(&path, "it is empty"));
         }
         let db = contained("open", &path, || {
-            Ok(redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(file))?)
+            Ok(redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(&file))?)
         })?;
-        let index = Self { db: Closing::new(db), path };
+        let index = Self { db: Closing::new(db), path, file };
         index.check_identity(store_id)?;
         index.ensure_segments()?;
         Ok(index)
@@ -124,9 +128,8 @@ impl Index {
         let temp = layout.temp(FileNo(u64::from_le_bytes(no)), "redb");
         let file = vfs.create_new(&temp).map_err(|e| Error::io("create", &temp, e))?;
         let made = || {
-            let db = redb::Builder::new()
-                .set_cache_size(cache)
-                .create_with_backend(FileBackend::new(file.clone()))?;
+            let db =
+                redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(&file))?;
             let mut txn = db.begin_write()?;
             txn.set_quick_repair(true);
             txn.open_table(BLOBS)?;
@@ -257,7 +260,8 @@ impl Index {
             Ok::<_, redb::Error>((Closing::new(tables.0), Closing::new(tables.1), Closing::new(tables.2)))
         };
         let (blobs, tags, segments) = contained("read", &self.path, open)?;
-        Ok(IndexReader { blobs, tags, segments, path: self.path.clone(), has_partial_blobs: OnceLock::new() })
+        let (path, file) = (self.path.clone(), self.file.clone());
+        Ok(IndexReader { blobs, tags, segments, path, _file: file, has_partial_blobs: OnceLock::new() })
     }
 
     /// Applies a step; durable when it returns (E32). All that it covers is durable in the log (E30).

@@ -58,12 +58,7 @@ struct Snapshot {
 
 impl Snapshot {
     fn of_all(engine: &Arc<Engine>) -> Result<Self> {
-        Self::of(
-            engine,
-            list::with_parts(engine, |rows, in_memory, n_parts| {
-                Taking::of(engine, rows, in_memory, n_parts)
-            })?,
-        )
+        Self::of(engine, list::with_parts(engine, |rows, in_memory| Taking::of(engine, rows, in_memory))?)
     }
 
     fn of(engine: &Arc<Engine>, parts: Vec<Taken>) -> Result<Self> {
@@ -83,7 +78,7 @@ impl Snapshot {
 
     /// Asks for each blob: these may be few among many.
     fn of_some(engine: &Arc<Engine>, hashes: BTreeSet<Hash>) -> Result<Self> {
-        let mut taking = Taking::new(engine, 1);
+        let mut taking = Taking::new(engine);
         for hash in hashes {
             match engine.blob(&hash)? {
                 Some(row) => taking.take(hash, &row)?,
@@ -112,8 +107,8 @@ struct Taking {
 }
 
 impl Taking {
-    fn new(engine: &Arc<Engine>, n_parts: usize) -> Self {
-        let (small, others) = (Sorter::new(engine.clone(), n_parts), Spill::new(engine.clone()));
+    fn new(engine: &Arc<Engine>) -> Self {
+        let (small, others) = (Sorter::new(engine.clone()), Spill::new(engine.clone()));
         Self { n_blobs: 0, small, segments: BTreeSet::new(), others }
     }
 
@@ -121,9 +116,8 @@ impl Taking {
         engine: &Arc<Engine>,
         rows: &mut dyn Iterator<Item = Result<(Hash, BlobRow)>>,
         in_memory: Vec<Hash>,
-        n_parts: usize,
     ) -> Result<Taken> {
-        let mut taking = Self::new(engine, n_parts);
+        let mut taking = Self::new(engine);
         let mut in_memory = in_memory.into_iter().peekable();
         for row in rows {
             let (hash, row) = row?;

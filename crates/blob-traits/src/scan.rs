@@ -48,26 +48,18 @@ pub struct Scan<E> {
 ///
 /// Asking may block. Whoever looks at one blob before asking for the next has its bytes at hand in the cache of the
 /// processor.
-pub struct Batch<E> {
-    n_bytes: u64,
-    blobs: Box<dyn Iterator<Item = Result<Scanned<E>>> + Send>,
-}
+pub struct Batch<E>(Box<dyn Iterator<Item = Result<Scanned<E>>> + Send>);
 
 impl<E> Batch<E> {
-    /// Makes a batch out of blobs, of which the complete ones have so many bytes.
-    pub fn new(n_bytes: u64, blobs: impl Iterator<Item = Result<Scanned<E>>> + Send + 'static) -> Self {
-        Self { n_bytes, blobs: Box::new(blobs) }
-    }
-
-    /// The bytes of its complete blobs.
-    pub fn n_bytes(&self) -> u64 {
-        self.n_bytes
+    /// Makes a batch of blobs.
+    pub fn new(blobs: impl Iterator<Item = Result<Scanned<E>>> + Send + 'static) -> Self {
+        Self(Box::new(blobs))
     }
 }
 
-impl<E: MapEntry> From<Vec<Scanned<E>>> for Batch<E> {
+impl<E: Send + 'static> From<Vec<Scanned<E>>> for Batch<E> {
     fn from(blobs: Vec<Scanned<E>>) -> Self {
-        Self::new(blobs.iter().map(Scanned::complete_bytes).sum(), blobs.into_iter().map(Ok))
+        Self::new(blobs.into_iter().map(Ok))
     }
 }
 
@@ -76,7 +68,7 @@ impl<E> Iterator for Batch<E> {
 
     /// Reads the next blob. May block.
     fn next(&mut self) -> Option<Self::Item> {
-        self.blobs.next()
+        self.0.next()
     }
 }
 
@@ -136,9 +128,8 @@ impl<E: Send + 'static> Scan<E> {
     /// The same with another type of handle.
     pub fn map<F>(self, convert: impl Fn(E) -> F + Clone + Send + Sync + 'static) -> Scan<F> {
         let batches = self.batches.map(move |batch| {
-            let Batch { n_bytes, blobs } = batch?;
             let convert = convert.clone();
-            Ok(Batch::new(n_bytes, blobs.map(move |blob| Ok(blob?.map(&convert)))))
+            Ok(Batch::new(batch?.map(move |blob| Ok(blob?.map(&convert)))))
         });
         Scan { n_blobs: self.n_blobs, batches: batches.boxed() }
     }
@@ -159,7 +150,7 @@ impl<E: Send + 'static> Scan<E> {
 
 impl<E> fmt::Debug for Batch<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch").field("n_bytes", &self.n_bytes).finish_non_exhaustive()
+        f.debug_struct("Batch").finish_non_exhaustive()
     }
 }
 

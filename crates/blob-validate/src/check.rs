@@ -1,10 +1,6 @@
 //! Looking at one blob: in one go where it is small, in several places at once where it is large.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use bao_tree::ChunkRanges;
 use blob_traits::{
@@ -18,7 +14,7 @@ use crate::{
     DamagedBlob,
     inspect::{Cv, Findings, Inspection, is_sound_in_memory},
     limits::Limits,
-    pace::{Pace, Paced},
+    pace::{Pace, Paced, Pause},
     pieces::{Opened, Pieces, ReadAhead},
     report::n_bytes,
     subtree::{GROUP, Subtree, whole_groups},
@@ -26,9 +22,6 @@ use crate::{
 
 /// A blob over this size is looked at in parts of about this size.
 const PART: u64 = 8 << 20;
-
-/// A run that is slow because it has to be tells what it has seen that often.
-const TELL_AFTER: Duration = Duration::from_millis(50);
 
 /// What was found of a blob.
 #[derive(Debug)]
@@ -128,8 +121,8 @@ pub(crate) struct Seen<E> {
 /// What is left of a batch.
 pub(crate) enum Rest<E> {
     Nothing,
-    /// It is looked at when what was seen until now has been told.
-    Later(Batch<E>),
+    /// It is looked at when what was seen until now has been told, and somebody has waited.
+    Later(Batch<E>, Pause),
     /// The budget is spent.
     LeftOut,
 }
@@ -159,7 +152,6 @@ pub(crate) async fn look_at_batch<E: MapEntry>(batch: Batch<E>, limits: &Arc<Lim
 fn look_at_some<E: MapEntry>(mut batch: Batch<E>, limits: &Limits, watch: &Watch) -> Result<Seen<E>> {
     let (sound, suspect, looked, unseen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut seen = Seen { sound, suspect, looked, unseen, rest: Rest::Nothing };
-    let begun = Instant::now();
     while let Some(scanned) = batch.next() {
         watch.check()?;
         let scanned = scanned?;
@@ -170,28 +162,38 @@ fn look_at_some<E: MapEntry>(mut batch: Batch<E>, limits: &Limits, watch: &Watch
         match scanned {
             Scanned::Whole { hash, data, outboard, path } => {
                 let size = data.len() as u64;
-                limits.pace.wait_blocking(size, watch)?;
                 if is_sound_in_memory(hash, data, outboard) {
                     seen.sound.push(Sound { hash, size, path });
                 } else {
                     seen.suspect.push((hash, path));
                 }
+                let pause = limits.pace.owe(size);
+                if pause.is_due() {
+                    seen.rest = Rest::Later(batch, pause);
+                    return Ok(seen);
+                }
             }
-            Scanned::Entry { entry, path } if entry.is_complete() && entry.size().value() <= PART => {
-                let (size, pace) = (entry.size().value(), Some(&*limits.pace));
-                let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, watch, pace)?;
+            Scanned::Entry { entry, path } if is_quick(&entry) && !limits.pace.is_limited() => {
+                let size = entry.size().value();
+                let Top { findings, stored_len, .. } = look_at_top(&entry, size, None, watch, None)?;
                 let present = whole_groups(&ChunkRanges::all(), size);
                 let looked = Looked::new(size, EntryStatus::Complete, present, findings, stored_len);
                 seen.looked.push((entry, path, looked));
             }
-            Scanned::Entry { entry, path } => seen.unseen.push((entry, path)),
-        }
-        if limits.pace.is_limited() && begun.elapsed() >= TELL_AFTER {
-            seen.rest = Rest::Later(batch);
-            return Ok(seen);
+            Scanned::Entry { entry, path } => {
+                seen.unseen.push((entry, path));
+                // What it takes of the budget is known then.
+                seen.rest = Rest::Later(batch, Pause::default());
+                return Ok(seen);
+            }
         }
     }
     Ok(seen)
+}
+
+/// Whether a blob is looked at in one go.
+fn is_quick<E: MapEntry>(entry: &E) -> bool {
+    entry.is_complete() && entry.size().value() <= PART
 }
 
 /// Looks at all that is there of a blob. `on_bytes` is told how many bytes have been looked at.

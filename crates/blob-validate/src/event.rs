@@ -72,7 +72,7 @@ pub enum ValidateProgress {
 }
 
 /// What repair reports: all that validation does, up to `AllDone`, then for each damaged blob `Repairing`, any number of
-/// `Fetched`, and `Repaired`.
+/// `Fetched`, and `Repaired`; nothing for a blob that is not begun because the budget is spent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepairProgress {
     /// Damage is looked for.

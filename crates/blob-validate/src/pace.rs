@@ -14,7 +14,7 @@ use std::{
 use bao_tree::TreeNode;
 use blob_traits::{Result, blocking::Watch};
 use bytes::Bytes;
-use futures_lite::future::block_on;
+use futures_lite::future::{block_on, poll_fn};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::pieces::{Pair, Pieces};
@@ -71,7 +71,7 @@ impl Pace {
     ///
     /// # Errors
     /// [`Error::Cancelled`](blob_traits::Error::Cancelled) once nobody waits any more.
-    pub(crate) fn wait_blocking(&self, n_bytes: u64, watch: &Watch) -> Result<()> {
+    fn wait_blocking(&self, n_bytes: u64, watch: &Watch) -> Result<()> {
         let Some(due) = self.admit(n_bytes) else { return Ok(()) };
         loop {
             let now = Instant::now();
@@ -95,6 +95,15 @@ impl Pace {
 pub(crate) struct Pause(Option<Pin<Box<Sleep>>>);
 
 impl Pause {
+    /// Whether there is something to wait for.
+    pub(crate) fn is_due(&self) -> bool {
+        self.0.is_some()
+    }
+
+    pub(crate) async fn wait(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.0.as_mut().map(|sleep| sleep.as_mut().poll(cx)) {
             Some(Poll::Pending) => Poll::Pending,

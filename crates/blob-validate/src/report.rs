@@ -179,7 +179,7 @@ pub enum Outcome {
     Vanished,
     /// It could not be repaired.
     Failed(ErrorInfo),
-    /// It is damaged as it was: the budget was spent before it was its turn.
+    /// It is as it was, damaged or with ranges that an earlier repair took back: the budget was spent before it was its turn.
     NotBegun,
 }
 

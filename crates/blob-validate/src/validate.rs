@@ -159,7 +159,11 @@ impl<S: ValidateStore> Run<'_, S> {
             for (hash, path) in seen.suspect {
                 // As it is now: it may have been written anew.
                 all.push(match of_this_blob(self.store.get(&hash).await)? {
-                    Ok(Some(entry)) => self.check_entry(entry, path).await?,
+                    Ok(Some(entry)) => {
+                        // That of a blob which has become partial is another.
+                        let path = path.filter(|_| entry.is_complete());
+                        self.check_entry(entry, path).await?
+                    }
                     Ok(None) => Checked::Vanished,
                     Err(e) => Checked::failed(hash, &e),
                 });
@@ -174,7 +178,10 @@ impl<S: ValidateStore> Run<'_, S> {
             rest = match seen.rest {
                 Rest::Nothing => return Ok((all, Ended::AllDone)),
                 Rest::LeftOut => return Ok((all, Ended::BudgetSpent)),
-                Rest::Later(rest) => rest,
+                Rest::Later(rest, pause) => {
+                    pause.wait().await;
+                    rest
+                }
             };
         }
     }

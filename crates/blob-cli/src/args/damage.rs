@@ -43,7 +43,7 @@ pub(crate) struct ValidateArgs {
     /// Begins no further blob after so many bytes (with KiB, MiB, GiB, TiB) or so much time (with s, m, h, d)
     #[arg(long, value_name = "SIZE|TIME", value_parser = Work::parse)]
     pub(crate) budget: Option<Work>,
-    /// How many blobs, or parts of large ones, are looked at side by side [default: one for each core]
+    /// How many blobs, or parts of large ones, are looked at side by side [default: two for each core]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// Reads at most so many bytes a second

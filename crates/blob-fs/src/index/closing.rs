@@ -21,7 +21,7 @@ impl<T> Closing<T> {
         Self { value: Some(value), is_left: AtomicBool::new(false) }
     }
 
-    /// Has it stay in memory for good, with what it has open.
+    /// Has it stay in memory for good. Its file is closed all the same.
     pub(super) fn leave(&self) {
         self.is_left.store(true, Ordering::Relaxed);
     }

@@ -40,9 +40,8 @@ impl Index {
         let temp = layout.temp(no, "redb");
         let file = vfs.create_new(&temp).map_err(|e| Error::io("create", &temp, e))?;
         let copy = || {
-            let db = redb::Builder::new()
-                .set_cache_size(cache)
-                .create_with_backend(FileBackend::new(file.clone()))?;
+            let db =
+                redb::Builder::new().set_cache_size(cache).create_with_backend(FileBackend::new(&file))?;
             let (from, mut to) = (self.db.begin_read()?, db.begin_write()?);
             to.set_quick_repair(true);
             macro_rules! copy {
@@ -60,7 +59,7 @@ impl Index {
         };
         let synced = contained("create", &temp, copy).and_then(|db| {
             file.sync_data().map_err(|e| Error::io("sync", &temp, e))?;
-            Ok(Self { db, path: self.path.clone() })
+            Ok(Self { db, path: self.path.clone(), file: file.clone() })
         });
         match synced {
             Ok(index) => Ok((index, temp)),

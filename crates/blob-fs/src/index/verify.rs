@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     mem::ManuallyDrop,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use blob_traits::{Error, Result};
@@ -14,7 +14,7 @@ use redb::StorageBackend;
 use super::{Index, contained};
 use crate::{
     layout::Layout,
-    vfs::{Access, FileRef, Vfs},
+    vfs::{Access, Vfs, VfsFile},
 };
 
 /// The unit in which changes are kept. A whole number of pages of redb's.
@@ -37,7 +37,10 @@ impl Index {
             return Ok(false);
         }
         let verify = || {
-            let backend = Unwritten { file, changes: Mutex::new(Changes { len, ..Changes::default() }) };
+            let backend = Unwritten {
+                file: Arc::downgrade(&file),
+                changes: Mutex::new(Changes { len, ..Changes::default() }),
+            };
             let mut builder = redb::Builder::new();
             // It is closed only if nothing is wrong with it: redb may panic twice over a bad page, which ends the process.
             let mut db = ManuallyDrop::new(builder.set_cache_size(cache).create_with_backend(backend)?);
@@ -62,7 +65,8 @@ impl Index {
 /// A file that is not written to: what would be is kept in memory, which is little while nothing is committed.
 #[derive(Debug)]
 struct Unwritten {
-    file: FileRef,
+    /// Closed by whoever opened it, also where redb is not.
+    file: Weak<dyn VfsFile>,
     changes: Mutex<Changes>,
 }
 
@@ -86,9 +90,10 @@ impl Unwritten {
 
     /// What is in the file; nothing is behind its end.
     fn stored(&self, offset: u64, mut out: &mut [u8]) -> io::Result<()> {
+        let file = self.file.upgrade().ok_or_else(|| io::Error::other("the index has been closed"))?;
         let mut at = offset;
         while !out.is_empty() {
-            match self.file.read_at(out, at) {
+            match file.read_at(out, at) {
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
                 Ok(0) => {

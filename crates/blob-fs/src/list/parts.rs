@@ -9,6 +9,8 @@ use crate::{engine::Engine, row::BlobRow};
 
 /// A thread is worth it for so many rows.
 const ROWS: u64 = 16_384;
+/// More than so many are taken by one alone, which sorts them in files: several would each need room in memory.
+const MAX_ROWS: u64 = 1 << 20;
 
 /// Hashes from one on, before another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,27 +30,26 @@ impl Part {
 }
 
 /// Has a snapshot taken as [`with_rows`](super::with_rows) does, in parts that follow each other, each by a thread of its
-/// own where there are many rows. `take` is told how many parts there are.
+/// own where there are many rows.
 pub(crate) fn with_parts<T: Send>(
     engine: &Engine,
-    take: impl Fn(&mut dyn Iterator<Item = Result<(Hash, BlobRow)>>, Vec<Hash>, usize) -> Result<T> + Sync,
+    take: impl Fn(&mut dyn Iterator<Item = Result<(Hash, BlobRow)>>, Vec<Hash>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     with_so_many_parts(engine, n_threads, take)
 }
 
 fn n_threads(n_rows: u64) -> u64 {
     let n_cores = thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    n_cores.min(n_rows / ROWS)
+    if n_rows > MAX_ROWS { 1 } else { n_cores.min(n_rows / ROWS) }
 }
 
 fn with_so_many_parts<T: Send>(
     engine: &Engine,
     n_parts: impl Fn(u64) -> u64,
-    take: impl Fn(&mut dyn Iterator<Item = Result<(Hash, BlobRow)>>, Vec<Hash>, usize) -> Result<T> + Sync,
+    take: impl Fn(&mut dyn Iterator<Item = Result<(Hash, BlobRow)>>, Vec<Hash>) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     engine.look(recent, |reader, (changes, in_memory)| {
         let parts = parts(n_parts(reader.n_blobs()?));
-        let n_parts = parts.len();
         let take = |part: &Part| {
             let rows = reader.blobs_from(&part.from)?;
             let rows = rows.take_while(|row| !row.as_ref().is_ok_and(|(hash, _)| part.is_before(hash)));
@@ -56,16 +57,22 @@ fn with_so_many_parts<T: Send>(
             let changes = changes.range((Bound::Included(part.from), to));
             let in_memory = in_memory.iter().copied().filter(|hash| part.contains(hash)).collect();
             let changes = changes.map(|(hash, change)| (*hash, *change));
-            take(&mut Merge::new(rows, changes), in_memory, n_parts)
+            take(&mut Merge::new(rows, changes), in_memory)
         };
         let take = &take;
         thread::scope(|scope| {
             let (first, others) = parts.split_first().unzip();
             let others = others.unwrap_or_default().iter();
-            let others: Vec<_> = others.map(|part| scope.spawn(move || take(part))).collect();
+            let spawn =
+                |part| thread::Builder::new().spawn_scoped(scope, move || take(part)).map_err(|_| part);
+            let others: Vec<_> = others.map(spawn).collect();
             let mut taken = Vec::from_iter(first.map(take).transpose()?);
             for other in others {
-                taken.push(other.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+                taken.push(match other {
+                    Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic))?,
+                    // The system has no more threads.
+                    Err(part) => take(part)?,
+                });
             }
             Ok(taken)
         })
@@ -127,16 +134,11 @@ mod tests {
         let whole = with_rows(engine, Which::All, take).unwrap();
         assert_eq!((whole.0.len(), whole.1.len()), (133, 20));
         for n in [1, 2, 5, 64] {
-            let parts = with_so_many_parts(
-                engine,
-                |_| n,
-                |rows, in_memory, n_parts| {
-                    assert_eq!(n_parts as u64, n);
-                    take(rows, in_memory)
-                },
-            );
+            let parts = with_so_many_parts(engine, |_| n, take);
             let (mut rows, mut in_memory) = (Vec::new(), Vec::new());
-            for part in parts.unwrap() {
+            let parts = parts.unwrap();
+            assert_eq!(parts.len() as u64, n);
+            for part in parts {
                 rows.extend(part.0);
                 in_memory.extend(part.1);
             }

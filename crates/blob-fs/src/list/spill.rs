@@ -118,7 +118,9 @@ impl<T: Item> Spill<T> {
             self.flush()?;
         }
         let Self { buffer, file, .. } = self;
-        Ok(Listing { page: Vec::new(), at: 0, file, offset: 0, last: buffer, items: PhantomData })
+        // Its room is not kept where all is in the file.
+        let last = if buffer.is_empty() { Vec::new() } else { buffer };
+        Ok(Listing { page: Vec::new(), at: 0, file, offset: 0, last, items: PhantomData })
     }
 }
 

@@ -61,10 +61,8 @@ pub(super) struct Sorter {
 type Run = Box<dyn Iterator<Item = Result<SmallRow>> + Send>;
 
 impl Sorter {
-    /// One of so many that share the memory.
-    pub(super) fn new(engine: Arc<Engine>, n_sorters: usize) -> Self {
-        let in_memory = IN_MEMORY / n_sorters.max(1);
-        Self { engine, rows: Vec::new(), in_memory, runs: Vec::new() }
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, rows: Vec::new(), in_memory: IN_MEMORY, runs: Vec::new() }
     }
 
     pub(super) fn push(&mut self, row: SmallRow) -> Result<()> {
@@ -152,7 +150,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = FsStore::open(Options::new(dir.path())).await.unwrap();
         for (n, in_memory) in [(0, 10), (9, 10), (10, 10), (1000, 10), (1005, 100), (1000, 10_000)] {
-            let sorter = || Sorter { in_memory, ..Sorter::new(store.engine.clone(), 3) };
+            let sorter = || Sorter { in_memory, ..Sorter::new(store.engine.clone()) };
             let mut sorters = [sorter(), sorter(), sorter()];
             let mut expected = Vec::new();
             for i in 0..n {

@@ -21,6 +21,8 @@ use crate::{
 /// So many blobs are in a batch, unless they have more bytes than that.
 const MAX_BLOBS: usize = 64;
 const MAX_BYTES: u64 = 4 << 20;
+/// A blob whose bytes somebody has to look for counts as many.
+const UNKNOWN: u64 = MAX_BYTES / 8;
 /// Files up to this length are read in one go.
 const AT_ONCE: u64 = 512 << 10;
 
@@ -104,20 +106,24 @@ pub(super) fn batches(
                     None => break,
                     Some(Err(e)) => return Some((Err(e), None)),
                     Some(Ok(row)) => {
-                        n_bytes = n_bytes.saturating_add(row.size);
+                        let n_known = if row.no == FileNo::NONE { UNKNOWN } else { 0 };
+                        n_bytes = n_bytes.saturating_add(row.size.max(n_known));
                         some.push(row);
                     }
                 }
             }
-            (!some.is_empty()).then(|| (Ok(batch(store, some, n_bytes, buffers)), Some(rows)))
+            (!some.is_empty()).then(|| (Ok(batch(store, some, buffers)), Some(rows)))
         }
     })
 }
 
-fn batch(store: FsStore, rows: Vec<OtherRow>, n_bytes: u64, buffers: Arc<Buffers>) -> Batch<Entry> {
+fn batch(store: FsStore, rows: Vec<OtherRow>, buffers: Arc<Buffers>) -> Batch<Entry> {
     let blobs = rows.into_iter().filter_map(move |row| {
+        if let Err(e) = store.engine.state().check_readable() {
+            return Some(Err(e));
+        }
         let whole = row.whole(&store.engine, &buffers);
         whole.map_or_else(|| entry(&store, row.hash).transpose(), |whole| Some(Ok(whole)))
     });
-    Batch::new(n_bytes, blobs)
+    Batch::new(blobs)
 }

@@ -90,7 +90,8 @@ impl Planner {
         };
         while let Some(row) = self.0.next_if(|next| next.as_ref().is_ok_and(|row| fits(row, end))) {
             let row = row?;
-            end = row.end();
+            // What an index says that has gone bad may overlap.
+            end = end.max(row.end());
             rows.push(row);
         }
         Ok(Some(Window { rows, start, end }))
@@ -98,13 +99,12 @@ impl Planner {
 }
 
 impl Window {
-    /// The bytes of its blobs.
-    fn n_bytes(&self) -> u64 {
-        self.rows.iter().map(|row| u64::from(row.size)).sum()
-    }
-
     fn read(&self, engine: &Engine, buffers: &Arc<Buffers>) -> Option<Bytes> {
         let file = segment(engine, self.rows.first()?.segment()).ok()?;
+        // Room is made for what is there, not for what a row says.
+        if file.stat().ok()?.size < self.end {
+            return None;
+        }
         let len = usize::try_from(self.end - self.start).ok()?;
         buffers.fill(len, |bytes| file.read_exact_at(bytes, self.start)).ok()
     }
@@ -130,9 +130,8 @@ impl Windows {
         pins: Arc<[Arc<Guard>]>,
         buffers: Arc<Buffers>,
     ) -> Batch<Entry> {
-        let n_bytes = windows.iter().map(Window::n_bytes).sum();
         let (rest, rows) = (windows.into_iter(), Vec::new().into_iter());
-        Batch::new(n_bytes, Self { store, _pins: pins, buffers, rest, rows, bytes: None, start: 0 })
+        Batch::new(Self { store, _pins: pins, buffers, rest, rows, bytes: None, start: 0 })
     }
 }
 
@@ -143,6 +142,9 @@ impl Iterator for Windows {
         loop {
             let Some(row) = self.rows.next() else {
                 let window = self.rest.next()?;
+                if let Err(e) = self.store.engine.state().check_readable() {
+                    return Some(Err(e));
+                }
                 // The next one is read into the same memory.
                 self.bytes = None;
                 self.bytes = window.read(&self.store.engine, &self.buffers);
