@@ -89,7 +89,8 @@ impl Check {
         self.report.trace("checking the pages of the index".to_owned())?;
         if !self.index_is_sound()? {
             // Who has lost rows and does not know it would take files for nobody's.
-            return self.put_index_aside(true);
+            let log_is_sound = self.log_is_sound()?;
+            return self.put_index_aside(log_is_sound);
         }
         let mut log_is_sound = true;
         let phases = [

@@ -196,7 +196,10 @@ impl Committer {
     fn verify(&self) {
         let Engine { vfs, layout, options, .. } = &*self.engine;
         let n_wanted = self.engine.state().verification.n_wanted;
-        let is_sound = Index::is_sound(&**vfs, layout, options.index_cache);
+        // A bad index stays in memory with this.
+        let engine = Arc::downgrade(&self.engine);
+        let goes_on = move || engine.upgrade().is_some_and(|engine| engine.state().phase == Phase::Open);
+        let is_sound = Index::is_sound(&**vfs, layout, options.index_cache, goes_on);
         if let (Ok(false), Some(index)) = (&is_sound, &self.index) {
             index.leave();
         }
@@ -348,6 +351,9 @@ impl Committer {
         let mut state = self.engine.state();
         state.visible.reopening = false;
         let opened = opened.map(|(reader, index)| {
+            if state.verification.found_damage {
+                index.leave();
+            }
             state.visible.reader = Some(Arc::new(reader));
             state.visible.generation += 1;
             self.index = Some(index);

@@ -20,7 +20,7 @@ use crate::{
     format::record::CameFrom,
     handle::{Guard, Handles},
     index::IndexReader,
-    layout::FileNo,
+    layout::{FileNo, Layout},
     log::Appended,
     op::{Op, Orphan, Outcome, Queued, Txn},
     overlay::{Change, Overlay},
@@ -141,6 +141,9 @@ pub(crate) struct Verification {
     n_done: u64,
     /// Whether all were as they should be, the last time.
     outcome: Option<std::result::Result<bool, Failure>>,
+    /// They were not, once. What has no row may still be wanted from then on: nothing is collected, and no record is taken
+    /// for dead.
+    pub(crate) found_damage: bool,
 }
 
 impl Verification {
@@ -159,6 +162,7 @@ impl Verification {
     }
 
     pub(crate) fn end(&mut self, n_done: u64, outcome: std::result::Result<bool, Failure>) {
+        self.found_damage |= matches!(outcome, Ok(false));
         (self.n_done, self.outcome) = (n_done, Some(outcome));
     }
 }
@@ -238,6 +242,18 @@ impl State {
             Some(failure) => Err(Error::Failed { what: failure.text() }),
             None => Ok(()),
         }
+    }
+
+    /// Fails where the index is known to be damaged, and so does not tell what is dead.
+    pub(crate) fn check_index(&self, layout: &Layout) -> Result<()> {
+        if !self.verification.found_damage {
+            return Ok(());
+        }
+        Err(Error::DamagedStore {
+            path: layout.index(),
+            what: "a check has found it to be damaged: nothing is collected or compacted until the store was repaired and opened again"
+                .to_owned(),
+        })
     }
 
     pub(crate) fn check_readable(&self) -> Result<()> {

@@ -30,6 +30,7 @@ impl Sweep for FsStore {
 
     async fn begin_sweep(&self) -> Result<FsRound> {
         self.engine.state().check_writable()?;
+        self.engine.state().check_index(&self.engine.layout)?;
         let unrepaired = self.engine.state().unrepaired.clone();
         if unrepaired.holds_collection {
             let damaged = unrepaired.damaged.first();
@@ -102,6 +103,7 @@ impl Engine {
     /// to be marked first.
     fn sweep(&self, epoch: &SweepEpoch, keys: &Keys, looked: Looked) -> Result<Option<Weighed>> {
         self.transact_looked(keys, looked, keys.blobs.len() as u64 * 36, |state, looked| {
+            state.check_index(&self.layout)?;
             let condemned = epoch.decide(|covered| {
                 keys.blobs.iter().copied().filter(|hash| !covered.covers(hash)).collect::<Vec<_>>()
             });

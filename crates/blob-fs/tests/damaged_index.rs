@@ -7,9 +7,13 @@ mod support;
 
 use std::{fs, path::Path};
 
-use blob_fs::FsStore;
-use blob_traits::{CheckMode, ConsistencyCheckProgress as Event, Progress, ReportLevel, prelude::*};
-use support::{accepting, copy_dir, has, import, lazy, log::change, open, temp_dir, tiny};
+use blob_fs::{CompactOptions, FsStore};
+use blob_traits::{
+    CheckMode, ConsistencyCheckProgress as Event, Error, Progress, ReportLevel, SweepBatch, prelude::*,
+};
+use support::{
+    accepting, copy_dir, files::last_segment, has, hash, import, lazy, log::change, open, temp_dir, tiny,
+};
 
 const BLOBS: std::ops::Range<u64> = 0..60;
 const LEN: usize = 300;
@@ -53,6 +57,15 @@ async fn finds_damage(store: &FsStore, mode: CheckMode) -> bool {
     found.load(std::sync::atomic::Ordering::Relaxed)
 }
 
+/// Sweeps nothing, and says whether it could have.
+async fn collects(store: &FsStore) -> bool {
+    match store.begin_sweep().await {
+        Ok(_) => true,
+        Err(Error::DamagedStore { .. }) => false,
+        Err(e) => panic!("{e:?}"),
+    }
+}
+
 async fn assert_all_there(store: &FsStore, context: &str) {
     for seed in BLOBS {
         assert!(has(store, seed, LEN).await, "{context}: {seed} is missing");
@@ -74,9 +87,16 @@ async fn no_byte_of_the_index_can_change_unnoticed() {
             bytes.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
         });
         let context = format!("offset {at}");
-        // What is of another version is left to that.
-        let Ok(store) = FsStore::open(tiny(copy.path())).await else { continue };
+        let store = match FsStore::open(tiny(copy.path())).await {
+            Ok(store) => store,
+            // What is of another version is left to that.
+            Err(Error::UnsupportedFormat { .. }) => continue,
+            Err(e) => panic!("{context}: {e:?}"),
+        };
         let finds = finds_damage(&store, CheckMode::Repair).await;
+        // Rows that have gone make nothing dead once that is known.
+        assert_eq!(collects(&store).await, !finds, "{context}");
+        assert_eq!(store.compact(CompactOptions::default()).await.is_ok(), !finds, "{context}");
         store.shutdown().await.unwrap();
         let store = open(tiny(copy.path())).await;
         n_found += u32::from(finds);
@@ -85,6 +105,60 @@ async fn no_byte_of_the_index_can_change_unnoticed() {
         store.shutdown().await.unwrap();
     }
     assert!(n_found > 10, "{n_found}");
+}
+
+/// A round that has begun before it was known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damage_of_the_index_ends_a_round_of_collection() {
+    let base = base().await;
+    let mut n_found = 0;
+    for at in places(base.path()).into_iter().step_by(5) {
+        let copy = temp_dir();
+        copy_dir(base.path(), copy.path());
+        change(&copy.path().join("index.redb"), |bytes| {
+            bytes.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
+        });
+        let Ok(store) = FsStore::open(tiny(copy.path())).await else { continue };
+        let Ok(round) = store.begin_sweep().await else { continue };
+        let finds = finds_damage(&store, CheckMode::Report).await;
+        let swept = round.sweep(vec![hash(0, LEN)]).await;
+        match (finds, swept) {
+            (false, Ok(SweepBatch::Swept(swept))) => assert_eq!(swept.n_complete, 1),
+            (true, Err(Error::DamagedStore { .. })) => n_found += 1,
+            (_, swept) => panic!("offset {at}: {finds} {swept:?}"),
+        }
+        drop(round);
+        store.shutdown().await.unwrap();
+    }
+    assert!(n_found > 1, "{n_found}");
+}
+
+/// The log has damage as well: an index that is put aside would leave nobody who knows what was there.
+#[tokio::test]
+async fn damaged_index_over_a_damaged_log_stays() {
+    let dir = base().await;
+    let segment = last_segment(dir.path());
+    change(&segment, |bytes| bytes[5000] ^= 1);
+    let mut n_found = 0;
+    for at in places(dir.path()).into_iter().step_by(7) {
+        let copy = temp_dir();
+        copy_dir(dir.path(), copy.path());
+        change(&copy.path().join("index.redb"), |bytes| {
+            bytes.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
+        });
+        let Ok(store) = FsStore::open(tiny(copy.path())).await else { continue };
+        if store.recovery().rebuilt_index || !collects(&store).await {
+            continue;
+        }
+        finds_damage(&store, CheckMode::Repair).await;
+        let is_known = collects(&store).await;
+        store.shutdown().await.unwrap();
+        if !is_known {
+            n_found += 1;
+            assert!(copy.path().join("index.redb").exists(), "offset {at}");
+        }
+    }
+    assert!(n_found > 1, "{n_found}");
 }
 
 /// A check that only looks changes nothing, and what it looks at is not the worse for it.

@@ -137,6 +137,28 @@ impl Check {
         self.salvage(compactor, &Patient { sick, flaws, unrepaired, unreadable })
     }
 
+    /// Looks at the log alone, without the rows of an index: whether one that is made of it has all there is.
+    pub(super) fn log_is_sound(&self) -> Result<bool> {
+        let published = self.engine().state().published;
+        let (segments, flaws) = self.inspect()?;
+        for flaw in &flaws {
+            let path = self.shown(&flaw.path);
+            self.report.error(format!("{path}: {}", flaw.what), None)?;
+        }
+        let mut sick = Vec::new();
+        let mut is_sound = flaws.is_empty();
+        for (id, readable) in &readable(&segments, &published) {
+            self.go_on()?;
+            match self.check_segment(*id, Some(readable), &[])? {
+                Looked::Well => {}
+                Looked::Sick(found) => sick.push(found),
+                Looked::Unreadable => is_sound = false,
+            }
+        }
+        let unrepaired = self.report_unrepaired(&sick)?;
+        Ok(is_sound && sick.is_empty() && unrepaired.damaged.is_empty() && !unrepaired.holds_collection)
+    }
+
     /// Lists the segments; once more where one was just being begun.
     fn inspect(&self) -> Result<(Segments, Vec<Flaw>)> {
         let inspect = || segments::inspect(&*self.engine().vfs, &self.engine().layout);

@@ -121,7 +121,7 @@ impl Check {
         let mut is_whole = self.mend_flaws(flaws)? && left.is_empty();
         for sick in sick.iter().filter(|sick| !left.contains(&sick.id)) {
             self.go_on()?;
-            let rescued = self.unless_unreadable(sick.id, || self.rescue(compactor, sick))?;
+            let rescued = self.unless_unreadable(sick.id, || self.rescue(compactor, sick, &left))?;
             is_whole &= rescued == Some(true);
         }
         if is_whole {
@@ -324,7 +324,7 @@ impl Check {
         Ok(left.is_empty())
     }
 
-    fn rescue(&self, compactor: &mut Compactor, sick: &Sick) -> Result<bool> {
+    fn rescue(&self, compactor: &mut Compactor, sick: &Sick, left: &BTreeSet<u32>) -> Result<bool> {
         let stranded = |row: &Row| {
             let payload_len = match row {
                 Row::Blob(_, row) => row.state.log_len(),
@@ -339,7 +339,7 @@ impl Check {
             }
         }
         let path = self.shown(&self.engine().layout.segment(sick.id));
-        let rescued = compactor.rescue(self.engine(), sick.id, &rows, self.report.watch())?;
+        let rescued = compactor.rescue(self.engine(), sick.id, &rows, left, self.report.watch())?;
         match rescued {
             Rescued::Done => {
                 let what = format!("{path}: what can be read was moved, and what cannot be read put aside");

@@ -1,5 +1,7 @@
 //! Rewriting a segment that cannot be read whole: what can be read of it moves, so that it can go (E68).
 
+use std::collections::BTreeSet;
+
 use blob_traits::{Error, Result, blocking::Watch};
 
 use super::{
@@ -28,15 +30,17 @@ pub(crate) struct Stranded {
 
 impl Compactor {
     /// Moves what can be read of a segment to a new one. No row may need what cannot be read, and all must be committed.
+    /// Where segments that are to be `left` would go with it, it stays.
     pub(crate) fn rescue(
         &mut self,
         engine: &Engine,
         id: u32,
         stranded: &[Stranded],
+        left: &BTreeSet<u32>,
         watch: &Watch,
     ) -> Result<Rescued> {
         let stop = Stop { engine, watch: Some(watch) };
-        match self.try_rescue(engine, id, stranded, &stop) {
+        match self.try_rescue(engine, id, stranded, left, &stop) {
             Ok(rescued) => Ok(rescued),
             Err(Stopped::Damaged(_)) => Ok(Rescued::Stays),
             Err(Stopped::Failed(e)) => Err(e),
@@ -48,6 +52,7 @@ impl Compactor {
         engine: &Engine,
         id: u32,
         stranded: &[Stranded],
+        left: &BTreeSet<u32>,
         stop: &Stop<'_>,
     ) -> Result<Rescued, Stopped> {
         self.settle(engine, stop)?;
@@ -56,6 +61,9 @@ impl Compactor {
         let Some(victims) = scene.with_copies(id) else {
             return Ok(if scene.segments.is_there(id) { Rescued::Stays } else { Rescued::Done });
         };
+        if victims.iter().any(|victim| left.contains(victim)) {
+            return Ok(Rescued::Stays);
+        }
         scene.standing.victims = victims.into_iter().collect();
         scene.standing.packed = scene.staying_packed();
         let victims = scene.victims();

@@ -27,6 +27,7 @@ impl Scene {
         let (built_at, checkpoint) = {
             let state = engine.state();
             state.check_writable()?;
+            state.check_index(&engine.layout)?;
             (state.published.seq, state.committed.segment)
         };
         // Once more where the newest was just being begun.

@@ -3,18 +3,20 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     io::{self, ErrorKind},
     mem::ManuallyDrop,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use blob_traits::{Error, Result};
-use redb::StorageBackend;
+use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError};
 
-use super::{Index, contained};
+use super::{Index, META, contained};
 use crate::{
     layout::Layout,
-    vfs::{Access, Vfs, VfsFile},
+    row::Checkpoint,
+    vfs::{Access, FileRef, Vfs, VfsFile},
 };
 
 /// The unit in which changes are kept. A whole number of pages of redb's.
@@ -25,30 +27,28 @@ impl Index {
     /// written. Nobody else may write meanwhile. `false`: it is damaged, or not there.
     ///
     /// # Errors
-    /// Those of the system, and [`Error::UnsupportedFormat`].
-    pub(crate) fn is_sound(vfs: &dyn Vfs, layout: &Layout, cache: usize) -> Result<bool> {
+    /// Those of the system, [`Error::UnsupportedFormat`], and [`Error::Io`] once it is not to go on.
+    pub(crate) fn is_sound(
+        vfs: &dyn Vfs,
+        layout: &Layout,
+        cache: usize,
+        goes_on: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<bool> {
         let path = layout.index();
         let file = match vfs.open(&path, Access::ReadWrite) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
             file => file.map_err(|e| Error::io("open", &path, e))?,
         };
-        let len = file.stat().map_err(|e| Error::io("look at", &path, e))?.size;
-        if len == 0 {
+        if file.stat().map_err(|e| Error::io("look at", &path, e))?.size == 0 {
             return Ok(false);
         }
         let verify = || {
-            let backend = Unwritten {
-                file: Arc::downgrade(&file),
-                changes: Mutex::new(Changes { len, ..Changes::default() }),
-            };
-            let mut builder = redb::Builder::new();
-            // It is closed only if nothing is wrong with it: redb may panic twice over a bad page, which ends the process.
-            let mut db = ManuallyDrop::new(builder.set_cache_size(cache).create_with_backend(backend)?);
-            let is_sound = db.check_integrity()?;
-            if is_sound {
+            let mut db = unwritten(&file, cache, goes_on)?;
+            let verified = db.check_integrity();
+            if matches!(verified, Ok(true) | Err(DatabaseError::Storage(StorageError::Io(_)))) {
                 drop(ManuallyDrop::into_inner(db));
             }
-            Ok(is_sound)
+            Ok(verified?)
         };
         match contained("read", &path, verify) {
             Err(Error::DamagedStore { .. }) => Ok(false),
@@ -56,9 +56,42 @@ impl Index {
         }
     }
 
+    /// The seq up to which the index on the disk says that it has the log, where it can tell. Nothing is written to it.
+    pub(crate) fn last_seq(vfs: &dyn Vfs, layout: &Layout, cache: usize) -> Option<u64> {
+        let file = vfs.open(&layout.index(), Access::Read).ok()?;
+        let read = || {
+            let db = unwritten(&file, cache, || true)?;
+            let meta = db.begin_read()?.open_table(META)?;
+            Ok(meta.get("checkpoint")?.and_then(|value| Checkpoint::decode(value.value())))
+        };
+        Some(contained("read", &layout.index(), read).ok()??.seq)
+    }
+
     /// Takes note that it is damaged: it is not closed in good order.
     pub(crate) fn leave(&self) {
         self.db.leave();
+    }
+}
+
+/// Opens an index that may be damaged. It is to be closed only if nothing is wrong with it: redb may panic twice over a bad
+/// page, which ends the process.
+fn unwritten(
+    file: &FileRef,
+    cache: usize,
+    goes_on: impl Fn() -> bool + Send + Sync + 'static,
+) -> Result<ManuallyDrop<Database>, redb::Error> {
+    let changes = Mutex::new(Changes { len: file.stat()?.size, ..Changes::default() });
+    let backend = Unwritten { file: Arc::downgrade(file), changes, goes_on: GoesOn(Box::new(goes_on)) };
+    let mut builder = redb::Builder::new();
+    Ok(ManuallyDrop::new(builder.set_cache_size(cache).create_with_backend(backend)?))
+}
+
+/// Whether the work is still wanted.
+struct GoesOn(Box<dyn Fn() -> bool + Send + Sync>);
+
+impl fmt::Debug for GoesOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GoesOn").finish_non_exhaustive()
     }
 }
 
@@ -68,6 +101,7 @@ struct Unwritten {
     /// Closed by whoever opened it, also where redb is not.
     file: Weak<dyn VfsFile>,
     changes: Mutex<Changes>,
+    goes_on: GoesOn,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +150,9 @@ impl StorageBackend for Unwritten {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        if !(self.goes_on.0)() {
+            return Err(io::Error::other("the work was given up"));
+        }
         let end = offset.saturating_add(out.len() as u64);
         let changes = self.changes();
         if end > changes.len {

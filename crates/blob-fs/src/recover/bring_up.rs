@@ -91,7 +91,9 @@ impl Opening<'_> {
         let segments = self.segments;
         let id = segments.store_id();
         // What is damaged is not to be found out later: rows that have gone look as if there never had been any.
-        if self.accepts_loss() && !Index::is_sound(self.vfs(), self.layout, self.options.index_cache)? {
+        if self.accepts_loss()
+            && !Index::is_sound(self.vfs(), self.layout, self.options.index_cache, || true)?
+        {
             let what = "pages of it are not what was written".to_owned();
             return Err(Error::DamagedStore { path: self.layout.index(), what });
         }
@@ -230,8 +232,7 @@ impl Opening<'_> {
 
     /// How far the index had come, where it can tell.
     fn last_seq_of_index(&self) -> u64 {
-        let index = Index::open(&self.options.vfs, self.layout, None, self.options.index_cache);
-        index.and_then(|index| index.checkpoint()).map_or(0, |checkpoint| checkpoint.seq)
+        Index::last_seq(self.vfs(), self.layout, self.options.index_cache).unwrap_or(0)
     }
 }
 

@@ -59,6 +59,8 @@ enum Order {
     Ascending,
     /// Packed segments first, then the log; or the index is ahead of its checkpoint: seqs have to be compared.
     Any,
+    /// What remains of records in packed segments, after all else: it comes after the record that has its seq.
+    Remains,
 }
 
 impl Replay {
@@ -228,7 +230,7 @@ impl Replay {
     }
 
     fn set_tag(&mut self, tag: Tag, seq: u64, change: Change<TagRow>) -> Result<(), Stop> {
-        if self.order == Order::Any {
+        if self.order != Order::Ascending {
             let old = self.tag_row(&tag)?.map(|row| row.seq);
             if self.is_stale(old, seq) {
                 return Ok(());
@@ -259,7 +261,11 @@ impl Replay {
 
     /// Whether something is known of a key that came after `seq`, or is the same record in a packed segment (E66).
     fn is_stale(&self, row_seq: Option<u64>, seq: u64) -> bool {
-        self.order == Order::Any && row_seq.is_some_and(|known| known >= seq)
+        match self.order {
+            Order::Ascending => false,
+            Order::Any => row_seq.is_some_and(|known| known >= seq),
+            Order::Remains => row_seq.is_some_and(|known| known > seq),
+        }
     }
 
     fn commit_if_full(&mut self) -> Result<(), Stop> {

@@ -1,5 +1,7 @@
 //! Packed segments in recovery (E62 step 4) and in a rebuild (E64).
 
+use std::ops::Range;
+
 use blob_traits::{Error, Result, Tag};
 
 use super::{Order, Replay, Stop};
@@ -81,6 +83,9 @@ impl Replay {
         recovery: &mut Recovery,
     ) -> Result<()> {
         let with_removals = std::mem::take(&mut self.with_removals);
+        if !with_removals.is_empty() {
+            self.order = Order::Remains;
+        }
         for packed in segments.packed.iter().filter(|packed| with_removals.contains(&packed.id())) {
             let path = self.layout.segment(packed.id());
             self.take_removals_of(packed, recovery).map_err(|stop| stop.into_error(&path))?;
@@ -93,8 +98,14 @@ impl Replay {
         let file = segments::open(&*self.vfs, &self.layout, id)?;
         let (from, limits) = whole(packed, SmallPayloads::Skip);
         scan::<Stop>(&*file, &packed.header, from, limits, &mut |scanned| match scanned {
-            // Told of when all else was read.
-            Scanned::Damage(_) => Ok(()),
+            Scanned::Damage(damage) => {
+                let path = self.layout.segment(id);
+                let meets =
+                    |range: &Range<u64>| range.start < damage.range.end && damage.range.start < range.end;
+                // Told of when all else was read, unless it is news.
+                let is_known = recovery.damaged.iter().any(|known| known.path == path && meets(&known.range));
+                if is_known { Ok(()) } else { self.note_damage(id, damage.range, recovery) }
+            }
             Scanned::Transaction(transaction) => {
                 for record in transaction.records.iter().filter(|record| is_removal(record)) {
                     self.apply(id, record, recovery)?;
