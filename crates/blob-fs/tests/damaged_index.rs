@@ -5,9 +5,12 @@
 
 mod support;
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
-use blob_fs::{CompactOptions, FsStore};
+use blob_fs::{
+    CompactOptions, FsStore, Options,
+    vfs::{FaultVfs, RealVfs},
+};
 use blob_traits::{
     CheckMode, ConsistencyCheckProgress as Event, Error, Progress, ReportLevel, SweepBatch, prelude::*,
 };
@@ -131,6 +134,27 @@ async fn damage_of_the_index_ends_a_round_of_collection() {
         store.shutdown().await.unwrap();
     }
     assert!(n_found > 1, "{n_found}");
+}
+
+/// Every page by itself cannot be read. Opening says so until it may build another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn index_with_a_bad_sector_is_built_anew_where_that_is_accepted() {
+    let base = base().await;
+    let len = fs::metadata(base.path().join("index.redb")).unwrap().len();
+    let mut n_rebuilt = 0;
+    for page in (0..len).step_by(4096) {
+        let copy = temp_dir();
+        copy_dir(base.path(), copy.path());
+        let vfs = FaultVfs::new(Arc::new(RealVfs::default()));
+        vfs.spoil_sectors(copy.path().join("index.redb"), page..page + 4096);
+        let options = Options { vfs: Arc::new(vfs), ..accepting(tiny(copy.path())) };
+        let store = open(options).await;
+        n_rebuilt += u32::from(store.recovery().rebuilt_index);
+        assert!(store.recovery().losses.is_empty());
+        assert_all_there(&store, &format!("page at {page}")).await;
+        store.shutdown().await.unwrap();
+    }
+    assert!(n_rebuilt > 2, "{n_rebuilt}");
 }
 
 /// The log has damage as well: an index that is put aside would leave nobody who knows what was there.

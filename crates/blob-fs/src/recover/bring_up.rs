@@ -91,11 +91,8 @@ impl Opening<'_> {
         let segments = self.segments;
         let id = segments.store_id();
         // What is damaged is not to be found out later: rows that have gone look as if there never had been any.
-        if self.accepts_loss()
-            && !Index::is_sound(self.vfs(), self.layout, self.options.index_cache, || true)?
-        {
-            let what = "pages of it are not what was written".to_owned();
-            return Err(Error::DamagedStore { path: self.layout.index(), what });
+        if self.accepts_loss() {
+            self.prove_index()?;
         }
         let index = Index::open(&self.options.vfs, self.layout, id.as_ref(), self.options.index_cache)?;
         if index.is_unfinished()? && !segments.is_empty() {
@@ -130,6 +127,17 @@ impl Opening<'_> {
         let before = checkpoint;
         let (index, published) = replay.finish(recovery)?;
         Ok(Found { store_id, index, tail, before, published, floor: 0 })
+    }
+
+    fn prove_index(&self) -> Result<()> {
+        let what = match Index::is_sound(self.vfs(), self.layout, self.options.index_cache, || true) {
+            Ok(true) => return Ok(()),
+            Ok(false) => "pages of it are not what was written".to_owned(),
+            // Whether the log can be read shows by itself.
+            Err(Error::Io { source, .. }) => format!("it cannot be read: {source}"),
+            Err(e) => return Err(e),
+        };
+        Err(Error::DamagedStore { path: self.layout.index(), what })
     }
 
     /// Reads the log into an index, from its checkpoint on.

@@ -310,12 +310,17 @@ impl Vfs for FaultVfs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.run(Op::Rename, from, || self.inner.rename(from, to))
+        self.run(Op::Rename, from, || self.inner.rename(from, to).map(|()| self.rename_sectors(from, to)))
     }
 
     fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
         let replaced = self.last_link(to);
-        self.run(Op::Replace, from, || self.inner.replace(from, to).map(|()| self.free(replaced)))
+        self.run(Op::Replace, from, || {
+            self.inner.replace(from, to).map(|()| {
+                self.rename_sectors(from, to);
+                self.free(replaced);
+            })
+        })
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {

@@ -36,6 +36,13 @@ impl FaultVfs {
         self.state().bad_sectors.0.push((path.into(), range));
     }
 
+    /// They go with the file.
+    pub(super) fn rename_sectors(&self, from: &Path, to: &Path) {
+        let bad = &mut self.state().bad_sectors.0;
+        bad.retain(|(path, _)| path != to);
+        bad.iter_mut().filter(|(path, _)| path == from).for_each(|(path, _)| *path = to.to_owned());
+    }
+
     /// Lets all bytes be read again.
     pub fn heal_sectors(&self) {
         self.state().bad_sectors.0.clear();
