@@ -40,7 +40,7 @@ impl FaultVfs {
     pub(super) fn rename_sectors(&self, from: &Path, to: &Path) {
         let bad = &mut self.state().bad_sectors.0;
         bad.retain(|(path, _)| path != to);
-        bad.iter_mut().filter(|(path, _)| path == from).for_each(|(path, _)| *path = to.to_owned());
+        bad.iter_mut().filter(|(path, _)| path == from).for_each(|(path, _)| to.clone_into(path));
     }
 
     /// Lets all bytes be read again.
