@@ -47,6 +47,16 @@ fn places(dir: &Path) -> Vec<usize> {
     offsets.collect()
 }
 
+/// A copy of a store in whose index two bytes are zeros.
+fn with_zeros(dir: &Path, at: usize) -> tempfile::TempDir {
+    let copy = temp_dir();
+    copy_dir(dir, copy.path());
+    change(&copy.path().join("index.redb"), |bytes| {
+        bytes.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
+    });
+    copy
+}
+
 async fn finds_damage(store: &FsStore, mode: CheckMode) -> bool {
     let found = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let to = found.clone();
@@ -84,11 +94,7 @@ async fn no_byte_of_the_index_can_change_unnoticed() {
     assert!(places.len() > 50);
     let mut n_found = 0;
     for at in places {
-        let copy = temp_dir();
-        copy_dir(base.path(), copy.path());
-        change(&copy.path().join("index.redb"), |bytes| {
-            bytes.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
-        });
+        let copy = with_zeros(base.path(), at);
         let context = format!("offset {at}");
         let store = match FsStore::open(tiny(copy.path())).await {
             Ok(store) => store,
@@ -116,11 +122,7 @@ async fn damage_of_the_index_ends_a_round_of_collection() {
     let base = base().await;
     let mut n_found = 0;
     for at in places(base.path()).into_iter().step_by(5) {
-        let copy = temp_dir();
-        copy_dir(base.path(), copy.path());
-        change(&copy.path().join("index.redb"), |bytes| {
-            bytes.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
-        });
+        let copy = with_zeros(base.path(), at);
         let Ok(store) = FsStore::open(tiny(copy.path())).await else { continue };
         let Ok(round) = store.begin_sweep().await else { continue };
         let finds = finds_damage(&store, CheckMode::Report).await;
@@ -165,11 +167,7 @@ async fn damaged_index_over_a_damaged_log_stays() {
     change(&segment, |bytes| bytes[5000] ^= 1);
     let mut n_found = 0;
     for at in places(dir.path()).into_iter().step_by(7) {
-        let copy = temp_dir();
-        copy_dir(dir.path(), copy.path());
-        change(&copy.path().join("index.redb"), |bytes| {
-            bytes.iter_mut().skip(at).take(2).for_each(|byte| *byte = 0);
-        });
+        let copy = with_zeros(dir.path(), at);
         let Ok(store) = FsStore::open(tiny(copy.path())).await else { continue };
         if store.recovery().rebuilt_index || !collects(&store).await {
             continue;
