@@ -221,7 +221,7 @@ mod tests {
         assert!(Arc::ptr_eq(&slower.unwrap(), &faster.unwrap()));
     }
 
-    /// A file of which only so many bytes are at hand.
+    /// A file of which only so many bytes are at hand. It can be read, and nothing else.
     #[derive(Debug)]
     struct Cold {
         bytes: Vec<u8>,
@@ -248,31 +248,31 @@ mod tests {
         }
 
         fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
-            unreachable!()
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn set_len(&self, _: u64) -> io::Result<()> {
-            unreachable!()
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn sync_data(&self) -> io::Result<()> {
-            unreachable!()
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn stat(&self) -> io::Result<Stat> {
-            unreachable!()
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn drop_cached(&self) -> io::Result<()> {
-            unreachable!()
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn try_lock(&self) -> io::Result<bool> {
-            unreachable!()
+            Err(io::ErrorKind::Unsupported.into())
         }
 
         fn unlock(&self) -> io::Result<()> {
-            unreachable!()
+            Err(io::ErrorKind::Unsupported.into())
         }
     }
 

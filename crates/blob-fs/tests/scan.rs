@@ -14,7 +14,7 @@ use std::{
 use bao_tree::io::outboard::PreOrderMemOutboard;
 use blob_fs::{CompactOptions, Entry, FsStore, Options};
 use blob_traits::{
-    BLOCK_SIZE, BlobFormat, Hash, ImportMode, ImportSource, Progress, ScanOf, Scanned, prelude::*,
+    BLOCK_SIZE, BlobFormat, Error, Hash, ImportMode, ImportSource, Progress, ScanOf, Scanned, prelude::*,
 };
 use futures_lite::StreamExt;
 use support::{
@@ -230,4 +230,18 @@ async fn compaction_takes_nothing_from_a_scan() {
     drop(store);
     assert!(support::has(&open(tiny(dir.path())).await, 1, 20_000).await);
     assert!(all_files(&dir.path().join("temp")).is_empty());
+}
+
+/// Somebody else may have the directory by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scan_ends_with_its_store() {
+    for len in [1000, LARGE, LARGER] {
+        let dir = temp_dir();
+        let store = open(tiny(dir.path())).await;
+        import(&store, 1, len).await;
+        let scan = store.scan(ScanOf::Hashes(BTreeSet::from([hash(1, len)]))).await.unwrap();
+        store.shutdown().await.unwrap();
+        let read = scan.read_all().await;
+        assert!(matches!(read, Err(Error::Closed)), "{len}: {read:?}");
+    }
 }

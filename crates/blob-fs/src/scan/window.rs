@@ -161,3 +161,50 @@ impl Iterator for Windows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use blob_traits::{BlobFormat, Hash, prelude::*};
+
+    use super::*;
+    use crate::{options::Options, row::BlobState, scan::order::Sorter};
+
+    /// An index whose pages are not what was written may say any size: one that reaches over the blobs behind, or beyond
+    /// the end of the log.
+    #[tokio::test]
+    async fn row_with_a_wrong_size_harms_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = FsStore::open(Options::new(dir.path())).await.unwrap();
+        let blob = |number: u8| vec![number; 10_000];
+        for number in 0..8 {
+            store.import_bytes(blob(number).into(), BlobFormat::Raw).await.unwrap();
+        }
+        for wrong in [0, 25_000, u32::MAX] {
+            let mut sorter = Sorter::new(store.engine.clone());
+            for number in 0..8 {
+                let hash = Hash::new(blob(number));
+                let row = store.engine.blob(&hash).unwrap().unwrap();
+                let BlobState::Small { size } = row.state else { panic!("{row:?}") };
+                sorter.push(SmallRow::new(hash, if number == 0 { wrong } else { size }, row.place)).unwrap();
+            }
+            let mut planner = Planner::new(InOrder::of(vec![sorter.finish()]).unwrap());
+            let mut found = Vec::new();
+            for windows in planner.plan(100).unwrap() {
+                let pins = Vec::new().into();
+                found
+                    .extend(Windows::batch(windows, store.clone(), pins, Arc::default()).map(Result::unwrap));
+            }
+            assert_eq!(found.len(), 8);
+            for number in 1..8 {
+                let hash = Hash::new(blob(number));
+                let found = found.iter().find(|found| found.hash() == hash);
+                match found {
+                    Some(Scanned::Whole { data, .. }) => assert_eq!(*data, blob(number), "{wrong}"),
+                    // Its window could not be read as a whole.
+                    Some(Scanned::Entry { entry, .. }) => assert!(wrong == u32::MAX && entry.is_complete()),
+                    None => panic!("{wrong}: {number} is missing"),
+                }
+            }
+        }
+    }
+}

@@ -13,7 +13,7 @@ use crate::{
     vfs::Stat,
 };
 
-/// A file in memory.
+/// A file in memory. It can be read, and nothing else.
 #[derive(Debug, Default)]
 pub(super) struct MemFile(pub(super) Mutex<Vec<u8>>);
 
@@ -33,31 +33,31 @@ impl VfsFile for MemFile {
     }
 
     fn read_at_nowait(&self, _: &mut [u8], _: u64) -> io::Result<Option<usize>> {
-        unreachable!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
-        unreachable!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn set_len(&self, _: u64) -> io::Result<()> {
-        unreachable!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        unreachable!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn drop_cached(&self) -> io::Result<()> {
-        unreachable!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn try_lock(&self) -> io::Result<bool> {
-        unreachable!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn unlock(&self) -> io::Result<()> {
-        unreachable!()
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
