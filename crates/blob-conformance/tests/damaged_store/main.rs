@@ -172,7 +172,13 @@ impl Mended {
                 break;
             }
             close(store).await;
-            store = open(dir.path()).await?;
+            // Where the log is damaged as well, that is left to who accepts it.
+            let is_advised = left.iter().any(|said| said.what.contains("--rebuild-index"));
+            store = if is_advised {
+                FsStore::open(accepting(dir.path())).await.unwrap()
+            } else {
+                open(dir.path()).await?
+            };
         }
         let mut options = RepairOptions::default();
         options.sources = sources;
